@@ -1,0 +1,396 @@
+"""What crosses the borders between stages: frozen dataclasses, standard library only.
+
+Two families live here. *Configs* are what a recipe says, one dataclass per stage. *Artifacts* are what a
+stage hands to the next one: a folder or a number with enough beside it to know what it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+Message: TypeAlias = dict[str, Any]
+Tool: TypeAlias = dict[str, Any]
+
+Objective = Literal["ce", "fkl", "rkl", "akl", "ckd"]
+RewardKind = Literal["star"]
+GgufQuantization = Literal["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0"]
+OnnxQuantization = Literal["fp32", "int8"]
+
+# --------------------------------------------------------------------------------------------- rows and calls
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One function call; `arguments` keeps JSON types (`"7"` is not `7`) and key order."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedCompletion:
+    """A completion as the strict reader sees it: calls, or a reply, or an error that says why neither."""
+
+    calls: tuple[ToolCall, ...]
+    reply: str
+    error: str | None = None
+
+    @property
+    def is_malformed(self) -> bool:
+        """True when a call block was there but could not be read."""
+        return self.error is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row: messages in canonical form (the last is the assistant turn to be learnt) and tools.
+
+    A tool is `{"name", "description", "parameters"}` with JSON Schema parameters; a call in a message's
+    `tool_calls` is `{"name", "arguments"}` with an object as arguments.
+    """
+
+    id: str
+    source: str
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...]
+    kind: str = ""
+
+    @property
+    def prompt(self) -> tuple[Message, ...]:
+        return self.messages[:-1]
+
+    @property
+    def target(self) -> Message:
+        return self.messages[-1]
+
+    @property
+    def target_calls(self) -> tuple[ToolCall, ...]:
+        calls = self.target.get("tool_calls") or ()
+        return tuple(ToolCall(call["name"], call["arguments"]) for call in calls)
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What one model said to one prompt, greedily, with what it cost.
+
+    `token_ids` are the generated tokens, the end token left out; `stopped` is False when the length limit cut it.
+    Times are 0.0 where they were not measured.
+    """
+
+    id: str
+    text: str
+    token_ids: tuple[int, ...]
+    prompt_tokens: int
+    stopped: bool = True
+    prefill_ms: float = 0.0
+    decode_ms: float = 0.0
+
+
+# ------------------------------------------------------------------------------------- configs: what a recipe says
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Where a model comes from.
+
+    source: hub id, folder, `.gguf` file, or `package:NAME` for the one GGUF file inside an installed Python package.
+    revision: commit or tag of a hub id; a hub id without it is refused.
+    keep_layers: number of transformer layers kept when the model is depth-pruned; null keeps all.
+    """
+
+    source: str
+    revision: str | None = None
+    keep_layers: int | None = None
+    chat_template: Literal["auto", "model", "hermes"] = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceConfig:
+    """One file of rows, or a synthetic request grammar."""
+
+    path: str | None = None
+    synth: str | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DataConfig:
+    train: tuple[SourceConfig, ...] = ()
+    heldout: tuple[SourceConfig, ...] = ()
+    heldout_tool_share: float = 0.1
+    max_prompt_tokens: int = 1024
+    max_completion_tokens: int = 256
+    max_bad_share: float = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class TuningConfig:
+    """Which weights learn: all of them, or LoRA on the last layers (backward stops below them)."""
+
+    method: Literal["lora", "full"] = "lora"
+    rank: int = 16
+    alpha: int = 32
+    last_layers: int | None = None
+    modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    train_tokens: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerConfig:
+    """Settings shared by every gradient stage; `rows_per_step` counts rows of one optimizer step on all devices."""
+
+    lr: float = 3e-6
+    weight_decay: float = 1e-4
+    warmup_share: float = 0.1
+    rows_per_step: int = 128
+    rows_per_forward: int = 8
+    epochs: float = 1.0
+    max_steps: int | None = None
+    save_every: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class SimRlConfig:
+    """Similarity-guided RL (GRPO): METHOD of STAR, with dynamic filtering of groups."""
+
+    steps: int = 100
+    prompts_per_step: int = 128
+    rollouts: int = 8
+    lr: float = 3e-7
+    weight_decay: float = 0.0
+    beta: float = 1e-3
+    temperature: float = 1.0
+    max_new_tokens: int = 512
+    rows_per_forward: int = 8
+    reward: RewardKind = "star"
+    group_reward_min: float = 0.01
+    group_reward_max: float = 0.99
+    max_resamples: int = 4
+    use_vllm: bool = False
+    save_every: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptConfig:
+    """Teacher adaptation: an optional supervised warm-up on labels, then Sim-RL."""
+
+    tuning: TuningConfig = field(default_factory=TuningConfig)
+    warmup: OptimizerConfig | None = None
+    warmup_rows: int | None = None
+    sim_rl: SimRlConfig = field(default_factory=SimRlConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherCacheConfig:
+    """Rollouts per prompt and the top-k log-probabilities kept of each completion position."""
+
+    prompts: int | None = None
+    rollouts: int = 8
+    temperature: float = 1.0
+    max_new_tokens: int = 512
+    top_k: int = 100
+    rows_per_forward: int = 16
+    rows_per_shard: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class DistillConfig:
+    tuning: TuningConfig = field(default_factory=TuningConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    objective: Objective = "ckd"
+    tail_weight: float = 10.0
+    tail_top_m: int = 100
+    chunk: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class StudentRlConfig:
+    tuning: TuningConfig = field(default_factory=TuningConfig)
+    sim_rl: SimRlConfig = field(default_factory=SimRlConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportConfig:
+    gguf: tuple[GgufQuantization, ...] = ("F16", "Q8_0", "Q4_K_M")
+    onnx: tuple[OnnxQuantization, ...] = ("fp32", "int8")
+    parity_cases: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class GateConfig:
+    """Limits that decide the exit code; null switches one off.
+
+    exact_call_drop: most the exact-call rate of a file may fall below the merged checkpoint's, in points.
+    lossless_drop: the same for F16, Q8_0 and fp32, which should lose nothing.
+    size_mib: largest file; ttft_ms: slowest p95 time to first token; decode_tok_s: slowest p50 decode speed.
+    """
+
+    exact_call_drop: float | None = 10.0
+    lossless_drop: float | None = 2.0
+    exact_call_gain: float | None = None
+    size_mib: float | None = None
+    ttft_ms: float | None = None
+    decode_tok_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ValidateConfig:
+    cases: int = 60
+    threads: int = 1
+    max_new_tokens: int = 128
+    rows_per_forward: int = 16
+    gates: GateConfig = field(default_factory=GateConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A whole run, resolved; `name` is the run's folder under `runs/`."""
+
+    name: str
+    teacher: ModelConfig
+    student: ModelConfig
+    data: DataConfig
+    seed: int = 17
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    adapt: AdaptConfig = field(default_factory=AdaptConfig)
+    cache: TeacherCacheConfig = field(default_factory=TeacherCacheConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
+    sim_rl: StudentRlConfig = field(default_factory=StudentRlConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+    validate: ValidateConfig = field(default_factory=ValidateConfig)
+
+
+# ------------------------------------------------------------------------------ artifacts: what a stage hands on
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Normalised rows on disk: `train.jsonl`, `heldout.jsonl`, `rejected.jsonl`, `summary.json`."""
+
+    folder: Path
+    train_rows: int
+    heldout_rows: int
+
+    @property
+    def train(self) -> Path:
+        return self.folder / "train.jsonl"
+
+    @property
+    def heldout(self) -> Path:
+        return self.folder / "heldout.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A Hugging Face model folder, or a LoRA adapter folder that sits on `base`."""
+
+    folder: Path
+    stage: str
+    base: Path | None = None
+
+    @property
+    def is_adapter(self) -> bool:
+        return self.base is not None
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherCache:
+    """Folder of shards with the teacher's completions and their top-k log-probabilities."""
+
+    folder: Path
+    rows: int
+    positions: int
+    top_k: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """One exported model with everything a device needs beside it (tokenizer, chat template)."""
+
+    folder: Path
+    file: Path
+    format: Literal["gguf", "onnx"]
+    quantization: str
+    sha256: str
+    size_bytes: int
+    context_length: int
+
+    @property
+    def label(self) -> str:
+        return f"{self.format} {self.quantization}"
+
+    @property
+    def is_lossless(self) -> bool:
+        """True for the formats whose rounding should not change an answer."""
+        return self.quantization in ("F16", "Q8_0", "fp32")
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A share in [0, 1] of n cases with its 95 % interval; value is NaN-free: 0.0 when n is 0."""
+
+    value: float
+    n: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """The scores of one model on one suite; CONTRACTS give the definitions in `star_edge.evaluate.scores`."""
+
+    exact_call: Rate
+    name: Rate
+    argument: Rate
+    false_call: Rate
+    missed_call: Rate
+    malformed: Rate
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Speed of one file on one runtime. Cold TTFT is the first prompt after loading; warm is the median after."""
+
+    runtime: str
+    device: str
+    threads: int
+    n: int
+    load_ms: float
+    ttft_cold_ms: float
+    ttft_ms_p50: float
+    ttft_ms_p95: float
+    prefill_tok_s_p50: float
+    prefill_tok_s_p95: float
+    decode_tok_s_p50: float
+    decode_tok_s_p95: float
+    peak_rss_mib: float
+    size_mib: float
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """One limit of the recipe against one measurement."""
+
+    gate: str
+    subject: str
+    measured: float
+    limit: float
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TokenDifference:
+    """First token at which an exported file parts from torch on one case, and how close the race was.
+
+    `torch_margin`: torch's logit of its own token minus its logit of the file's token, in nats (>= 0).
+    """
+
+    id: str
+    position: int
+    torch_token: int
+    file_token: int
+    torch_margin: float
+    same_calls: bool

@@ -1,0 +1,146 @@
+"""Manifests: written last and atomically, so a folder that has one is complete.
+
+A stage begins with `begin` (which leaves `in_progress.json` with the key of its inputs), writes whatever it
+likes into its folder, and ends with `finish`. Killed in between, the folder has no `manifest.json` and is
+continued when the key is the same, emptied when it is not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from star_edge import __version__
+from star_edge.errors import ArtifactError
+
+MANIFEST = "manifest.json"
+IN_PROGRESS = "in_progress.json"
+SCHEMA = 1
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, tuples and paths as JSON types."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def hash_json(value: Any) -> str:
+    """Hex SHA-256 of a value's canonical JSON (sorted keys)."""
+    text = json.dumps(plain(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old one, or the whole new one.
+
+    Raises: ArtifactError: the disk is full or the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(file.name, path)
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot write ({error.strerror or error}); free some space or choose another --out") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises: ArtifactError: missing, cut short, or not an object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(f"{path}: no such file; is this folder a finished artifact of star-edge?") from None
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: not readable as JSON ({error}); remove the folder and run the command again") from error
+    if not isinstance(value, dict):
+        raise ArtifactError(f"{path}: expected a JSON object; remove the folder and run the command again")
+    return value
+
+
+def stage_key(stage: str, config: Any, inputs: Mapping[str, str]) -> str:
+    """Hash of all that decides a stage's result: its config and its inputs' own keys."""
+    return hash_json({"stage": stage, "schema": SCHEMA, "config": config, "inputs": dict(inputs)})
+
+
+def is_done(folder: Path, key: str) -> bool:
+    """True when the folder holds a complete artifact made from these very inputs.
+
+    The listed files are checked by size, which catches a file cut short or deleted without reading gigabytes.
+    """
+    path = folder / MANIFEST
+    if not path.exists():
+        return False
+    manifest = read_json(path)
+    if manifest.get("key") != key:
+        return False
+    return all((folder / name).is_file() and (folder / name).stat().st_size == entry["bytes"] for name, entry in manifest["files"].items())
+
+
+def begin(folder: Path, key: str) -> None:
+    """Make the folder ready for a stage: continue our own partial work, drop anything older.
+
+    Raises: ArtifactError: the folder holds files that no stage of ours made.
+    """
+    marker = folder / IN_PROGRESS
+    if folder.exists() and any(folder.iterdir()):
+        if not marker.exists() and not (folder / MANIFEST).exists():
+            raise ArtifactError(f"{folder}: not empty and not made by star-edge; choose another --out")
+        if not marker.exists() or read_json(marker).get("key") != key or (folder / MANIFEST).exists():
+            shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(marker, json.dumps({"key": key}))
+
+
+def finish(folder: Path, stage: str, key: str, *, details: Mapping[str, Any], seconds: float, ignore: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Hash every file of the folder and write its manifest, last.
+
+    Args:
+        details: what the next stage or the report wants to know, JSON types.
+        seconds: wall time the stage took in the process that finished it.
+        ignore: top-level names to leave out (checkpoints of the trainer, logs).
+    """
+    names = sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in (MANIFEST, IN_PROGRESS) and path.relative_to(folder).parts[0] not in ignore
+    )
+    files = {name: {"sha256": sha256_file(folder / name), "bytes": (folder / name).stat().st_size} for name in names}
+    manifest = {
+        "schema": SCHEMA,
+        "stage": stage,
+        "key": key,
+        "star_edge": __version__,
+        "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seconds": round(seconds, 1),
+        "details": plain(details),
+        "files": files,
+    }
+    write_atomic(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+    (folder / IN_PROGRESS).unlink(missing_ok=True)
+    return manifest
