@@ -58,7 +58,9 @@ def write_atomic(path: Path, text: str) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8") as file:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
+        ) as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -99,7 +101,10 @@ def is_done(folder: Path, key: str) -> bool:
     manifest = read_json(path)
     if manifest.get("key") != key:
         return False
-    return all((folder / name).is_file() and (folder / name).stat().st_size == entry["bytes"] for name, entry in manifest["files"].items())
+    return all(
+        (folder / name).is_file() and (folder / name).stat().st_size == entry["bytes"]
+        for name, entry in manifest["files"].items()
+    )
 
 
 def begin(folder: Path, key: str) -> None:
@@ -117,7 +122,9 @@ def begin(folder: Path, key: str) -> None:
     write_atomic(marker, json.dumps({"key": key}))
 
 
-def finish(folder: Path, stage: str, key: str, *, details: Mapping[str, Any], seconds: float, ignore: tuple[str, ...] = ()) -> dict[str, Any]:
+def finish(
+    folder: Path, stage: str, key: str, *, details: Mapping[str, Any], seconds: float, ignore: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Hash every file of the folder and write its manifest, last.
 
     Args:
