@@ -1,0 +1,423 @@
+"""The whole flow: which stages there are, in what order, what each needs, and what is already done.
+
+    base -> data -> warmup -> adapt -> cache -> ckd -> sim-rl -> merge -> export -> validate -> report
+
+A stage is a function `(Run) -> details`. Its key hashes its part of the recipe and the keys of the stages it
+needs, so every key is known before anything runs, and a finished stage is skipped when its key still stands in
+its manifest. Heavy imports happen inside the stages.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from star_edge import manifest
+from star_edge.contracts import Bundle, Checkpoint, Dataset, Example, Recipe, TeacherCache
+from star_edge.errors import ArtifactError, ModelError, TrainingError
+from star_edge.progress import Progress
+from star_edge.recipe import LoadedRecipe, recipe_hash, to_yaml
+
+RESOLVED = "recipe.resolved.yaml"
+Details = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a recipe: its folder and everything a stage may ask for."""
+
+    loaded: LoadedRecipe
+    folder: Path
+    device: str
+    progress: Progress = field(default_factory=lambda: Progress(quiet=True))
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.loaded.recipe
+
+    def stage_folder(self, stage: str) -> Path:
+        return self.folder / stage
+
+    def details(self, stage: str) -> Details:
+        """What a finished stage wrote down for the ones after it."""
+        details: Details = manifest.read_json(self.stage_folder(stage) / manifest.MANIFEST)["details"]
+        return details
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> Details:
+        """A checkpoint as JSON, with paths relative to the run's folder so that a run can be moved."""
+        base = None if checkpoint.base is None else checkpoint.base.resolve().relative_to(self.folder.resolve()).as_posix()
+        folder = checkpoint.folder.resolve().relative_to(self.folder.resolve()).as_posix()
+        return {"folder": folder, "stage": checkpoint.stage, "base": base}
+
+    def checkpoint(self, stage: str, name: str = "checkpoint") -> Checkpoint:
+        """The checkpoint that a finished stage left."""
+        saved = self.details(stage)[name]
+        base = None if saved["base"] is None else self.folder / saved["base"]
+        return Checkpoint(self.folder / saved["folder"], saved["stage"], base)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of the flow. `config` picks its part of the recipe, `needs` names the stages whose keys enter its own."""
+
+    name: str
+    what: str
+    config: Callable[[LoadedRecipe], Any]
+    needs: tuple[str, ...]
+    run: Callable[[Run, Path], Details]
+    scratch: tuple[str, ...] = ("trainer",)
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage with its key and what running the recipe now would do with it."""
+
+    stage: Stage
+    key: str
+    state: Literal["done", "continue", "run"]
+
+
+# ------------------------------------------------------------------------------------------------------- stages
+
+
+def _base(run: Run, out: Path) -> Details:
+    from star_edge.models.load import prepare, read_template, tokenizer_fingerprint
+
+    recipe = run.recipe
+    teacher = prepare(recipe.teacher, out / "teacher")
+    student = teacher if recipe.student == recipe.teacher else prepare(recipe.student, out / "student")
+    if tokenizer_fingerprint(teacher.folder) != tokenizer_fingerprint(student.folder):
+        raise ModelError(
+            f"vocabularies differ: teacher {recipe.teacher.source} and student {recipe.student.source} "
+            "do not share a tokenizer; choose two models of one family"
+        )
+    if read_template(teacher.folder) != read_template(student.folder):
+        raise ModelError(
+            f"chat templates differ: teacher {recipe.teacher.source} and student {recipe.student.source}; "
+            "set chat_template: hermes for both"
+        )
+    return {"teacher": run.save_checkpoint(teacher), "student": run.save_checkpoint(student)}
+
+
+def _codec(run: Run) -> Any:
+    from star_edge.data.chat import ChatCodec
+    from star_edge.models.load import load_tokenizer, read_template
+
+    folder = run.checkpoint("base", "student").folder
+    return ChatCodec(load_tokenizer(folder), read_template(folder))
+
+
+def _data(run: Run, out: Path) -> Details:
+    from star_edge.data.build import build
+
+    recipe = run.recipe
+    dataset = build(
+        recipe.data,
+        _codec(run),
+        out,
+        seed=recipe.seed,
+        recipe_folder=run.loaded.folder,
+        progress=run.progress,
+    )
+    return {"train_rows": dataset.train_rows, "heldout_rows": dataset.heldout_rows}
+
+
+def _dataset(run: Run) -> Dataset:
+    return Dataset(run.stage_folder("data"), **run.details("data"))
+
+
+def _examples(run: Run, part: Literal["train", "heldout"]) -> list[Example]:
+    from star_edge.data.build import read_examples
+
+    return read_examples(getattr(_dataset(run), part))
+
+
+def _warmup(run: Run, out: Path) -> Details:
+    from star_edge.distill.trainer import run_sft
+
+    recipe = run.recipe
+    teacher = run.checkpoint("base", "teacher")
+    if recipe.adapt.warmup is None:
+        return {"checkpoint": run.save_checkpoint(teacher)}
+    codec = _codec(run)
+    encoded = [codec.encode(example) for example in _examples(run, "train")[: recipe.adapt.warmup_rows]]
+    checkpoint = run_sft(
+        recipe.adapt.warmup,
+        recipe.adapt.tuning,
+        teacher,
+        encoded,
+        out,
+        stage="warmup",
+        device=run.device,
+        seed=recipe.seed,
+        progress=run.progress,
+    )
+    return {"checkpoint": run.save_checkpoint(checkpoint)}
+
+
+def _sim_rl(run: Run, out: Path, *, stage: str, policy: Checkpoint, config: Any, tuning: Any, seed: int) -> Details:
+    from star_edge.rl.trainer import run_sim_rl
+
+    if config.steps == 0:
+        return {"checkpoint": run.save_checkpoint(policy)}
+    examples = _examples(run, "train")
+    checkpoint = run_sim_rl(
+        config, tuning, policy, examples, out, stage=stage, device=run.device, seed=seed, progress=run.progress
+    )
+    return {"checkpoint": run.save_checkpoint(checkpoint)}
+
+
+def _adapt(run: Run, out: Path) -> Details:
+    adapt = run.recipe.adapt
+    policy = run.checkpoint("warmup")
+    return _sim_rl(
+        run, out, stage="adapt", policy=policy, config=adapt.sim_rl, tuning=adapt.tuning, seed=run.recipe.seed + 1
+    )
+
+
+def _cache(run: Run, out: Path) -> Details:
+    from star_edge.models.load import load, read_template, tokenizer_fingerprint
+    from star_edge.teacher.cache import CacheFingerprint, build
+
+    recipe = run.recipe
+    teacher = run.checkpoint("adapt")
+    loaded = load(teacher, device=run.device)
+    fingerprint = CacheFingerprint.of(
+        teacher,
+        label=recipe.teacher.source,
+        revision=recipe.teacher.revision,
+        tokenizer=tokenizer_fingerprint(run.checkpoint("base", "teacher").folder),
+        template=read_template(run.checkpoint("base", "teacher").folder),
+        config=recipe.cache,
+    )
+    examples = _examples(run, "train")[: recipe.cache.prompts]
+    cache = build(
+        loaded,
+        _codec(run),
+        examples,
+        recipe.cache,
+        out,
+        fingerprint=fingerprint,
+        seed=recipe.seed + 2,
+        progress=run.progress,
+    )
+    return {"rows": cache.rows, "positions": cache.positions, "top_k": cache.top_k}
+
+
+def _ckd(run: Run, out: Path) -> Details:
+    from star_edge.distill.trainer import run_ckd
+
+    cache = TeacherCache(run.stage_folder("cache"), **run.details("cache"))
+    if cache.rows == 0:
+        raise TrainingError(
+            f"{cache.folder}: the teacher gave no valid completion; warm it up longer (adapt.warmup) or check the data"
+        )
+    checkpoint = run_ckd(
+        run.recipe.distill,
+        run.checkpoint("base", "student"),
+        cache,
+        out,
+        device=run.device,
+        seed=run.recipe.seed + 3,
+        progress=run.progress,
+    )
+    return {"checkpoint": run.save_checkpoint(checkpoint)}
+
+
+def _student_rl(run: Run, out: Path) -> Details:
+    config = run.recipe.sim_rl
+    return _sim_rl(
+        run,
+        out,
+        stage="sim-rl",
+        policy=run.checkpoint("ckd"),
+        config=config.sim_rl,
+        tuning=config.tuning,
+        seed=run.recipe.seed + 4,
+    )
+
+
+def _merge(run: Run, out: Path) -> Details:
+    from star_edge.models.merge import merge
+
+    return {"checkpoint": run.save_checkpoint(merge(run.checkpoint("sim-rl"), out / "model"))}
+
+
+def _export(run: Run, out: Path) -> Details:
+    from star_edge.parity.exports import export_all
+
+    recipe = run.recipe
+    bundles = export_all(
+        recipe.export,
+        recipe.validate,
+        run.checkpoint("merge"),
+        _examples(run, "heldout"),
+        out,
+        device=run.device,
+        progress=run.progress,
+    )
+    return {"bundles": [bundle.folder.name for bundle in bundles]}
+
+
+def read_bundles(run_folder: Path) -> list[Bundle]:
+    """The bundles of a finished export, in the recipe's order.
+
+    Raises: ArtifactError: the export is not finished, or a bundle is damaged.
+    """
+    from star_edge_export.bundle import read_bundle
+
+    folder = run_folder / "export"
+    names = manifest.read_json(folder / manifest.MANIFEST)["details"]["bundles"]
+    return [read_bundle(folder / name) for name in names]
+
+
+def _validate(run: Run, out: Path) -> Details:
+    from star_edge.parity.validation import validate_run
+
+    checkpoints = {
+        "base": run.checkpoint("base", "student"),
+        "adapted teacher": run.checkpoint("adapt"),
+        "CKD": run.checkpoint("ckd"),
+        "CKD + Sim-RL": run.checkpoint("merge"),
+    }
+    return validate_run(
+        run.recipe.validate,
+        checkpoints,
+        read_bundles(run.folder),
+        _examples(run, "heldout"),
+        out,
+        earlier=run.stage_folder("export") / "outputs",
+        device=run.device,
+        progress=run.progress,
+    )
+
+
+def _data_config(loaded: LoadedRecipe) -> Any:
+    """The data section with the content of every file it names, so that changed rows are new inputs."""
+    from star_edge.data.sources import resolve_path
+
+    sources = (*loaded.recipe.data.train, *loaded.recipe.data.heldout)
+    paths = [resolve_path(source.path or source.synth or "", loaded.folder) for source in sources]
+    return {"data": loaded.recipe.data, "seed": loaded.recipe.seed, "files": [manifest.sha256_file(p) for p in paths]}
+
+
+def _base_config(loaded: LoadedRecipe) -> Any:
+    from star_edge.models.sources import resolve_source
+
+    recipe = loaded.recipe
+    return [recipe.teacher, recipe.student, *(resolve_source(m).fingerprint for m in (recipe.teacher, recipe.student))]
+
+
+def _seeded(pick: Callable[[Recipe], Any]) -> Callable[[LoadedRecipe], Any]:
+    return lambda loaded: {"config": pick(loaded.recipe), "seed": loaded.recipe.seed}
+
+
+def _validate_config(recipe: Recipe) -> Any:
+    """Gates are judged anew each time the report is written; changing one repeats no measurement."""
+    return replace(recipe.validate, gates=Recipe.__dataclass_fields__["validate"].default_factory().gates)  # type: ignore[misc]
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage("base", "load teacher and student", _base_config, (), _base),
+    Stage("data", "normalise, render and split the rows", _data_config, ("base",), _data),
+    Stage("warmup", "supervised warm-up of the teacher", _seeded(lambda r: (r.adapt.warmup, r.adapt.tuning, r.adapt.warmup_rows)), ("data",), _warmup),
+    Stage("adapt", "adapt the teacher by Sim-RL", _seeded(lambda r: (r.adapt.sim_rl, r.adapt.tuning)), ("warmup",), _adapt),
+    Stage("cache", "teacher rollouts and top-k cache", _seeded(lambda r: r.cache), ("adapt",), _cache),
+    Stage("ckd", "constrained knowledge distillation", _seeded(lambda r: r.distill), ("cache",), _ckd),
+    Stage("sim-rl", "Sim-RL on the student", _seeded(lambda r: r.sim_rl), ("ckd",), _student_rl),
+    Stage("merge", "merge the adapter into the student", lambda _: None, ("sim-rl",), _merge),
+    Stage("export", "write and check GGUF and ONNX files", _seeded(lambda r: (r.export, _validate_config(r))), ("merge",), _export),
+    Stage("validate", "accuracy and latency of every file", _seeded(lambda r: _validate_config(r)), ("export",), _validate),
+)  # fmt: skip
+STAGE_NAMES = tuple(stage.name for stage in STAGES)
+
+
+# ------------------------------------------------------------------------------------------------------- engine
+
+
+def plan(loaded: LoadedRecipe, folder: Path) -> list[PlannedStage]:
+    """Every stage with its key and state; nothing is run or written.
+
+    Raises: StarEdgeError: a file the recipe names is missing.
+    """
+    keys: dict[str, str] = {}
+    planned = []
+    for stage in STAGES:
+        keys[stage.name] = manifest.stage_key(
+            stage.name, stage.config(loaded), {name: keys[name] for name in stage.needs}
+        )
+        where = folder / stage.name
+        state: Literal["done", "continue", "run"] = "run"
+        if manifest.is_done(where, keys[stage.name]):
+            state = "done"
+        elif (where / manifest.IN_PROGRESS).exists():
+            state = "continue" if manifest.read_json(where / manifest.IN_PROGRESS).get("key") == keys[stage.name] else "run"
+        planned.append(PlannedStage(stage, keys[stage.name], state))
+    return planned
+
+
+def claim_folder(loaded: LoadedRecipe, folder: Path, *, force: bool) -> None:
+    """Make the folder this recipe's, or refuse to.
+
+    Raises: ArtifactError: the folder holds foreign files, or the run of another recipe and `force` is False.
+    """
+    resolved = folder / RESOLVED
+    text = f"# {recipe_hash(loaded.recipe)}\n{to_yaml(loaded.recipe)}"
+    if resolved.exists():
+        if resolved.read_text(encoding="utf-8") == text:
+            return
+        if not force:
+            raise ArtifactError(
+                f"{folder}: holds a run of another recipe or other --set values; "
+                "choose another --out, or --force to redo the stages that changed"
+            )
+    elif folder.exists() and any(folder.iterdir()):
+        raise ArtifactError(f"{folder}: exists and is not a run of star-edge; choose another --out")
+    manifest.write_atomic(resolved, text)
+
+
+def execute(run: Run, *, until: str | None = None, force: bool = False) -> None:
+    """Run what is not done yet, in order, up to and including `until`.
+
+    Raises: StarEdgeError: whatever a stage refuses; finished stages stay as they are.
+    """
+    planned = plan(run.loaded, run.folder)
+    claim_folder(run.loaded, run.folder, force=force)
+    try:
+        with FileLock(run.folder / ".lock", timeout=0):
+            for index, item in enumerate(planned, start=1):
+                _execute_stage(run, item, f"[{index}/{len(planned)}] {item.stage.name}")
+                if item.stage.name == until:
+                    break
+    except Timeout:
+        raise ArtifactError(f"{run.folder}: another star-edge is working there; wait for it to end") from None
+
+
+def _execute_stage(run: Run, item: PlannedStage, title: str) -> None:
+    folder = run.stage_folder(item.stage.name)
+    if item.state == "done":
+        run.progress.line(f"{title}: already done")
+        return
+    run.progress.line(f"{title}: {item.stage.what}")
+    manifest.begin(folder, item.key)
+    started = time.monotonic()
+    details = item.stage.run(run, folder)
+    seconds = time.monotonic() - started
+    manifest.finish(folder, item.stage.name, item.key, details=details, seconds=seconds, ignore=item.stage.scratch)
+    run.progress.line(f"{title}: done in {seconds:.0f} s")
+
+
+def stage_seconds(folder: Path) -> dict[str, float]:
+    """Seconds that each finished stage took, from the manifests."""
+    found = {}
+    for name in STAGE_NAMES:
+        path = folder / name / manifest.MANIFEST
+        if path.exists():
+            found[name] = float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
+    return found

@@ -1,0 +1,263 @@
+"""Recipes: find, load, override, check, hash.
+
+A recipe is YAML whose keys are the fields of `contracts.Recipe`. Every mistake is one line that names the file, the
+line, and the nearest name there is. Numbers are taken as YAML reads them: `1e-5` is a string there and is refused
+rather than guessed at.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from star_edge.contracts import Recipe
+from star_edge.errors import RecipeError
+from star_edge.manifest import hash_json, plain
+
+KeyPath = tuple[Any, ...]  # keys of mappings (str) and positions in lists (int)
+YAML_BLIND_FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+
+
+@dataclass(frozen=True)
+class LoadedRecipe:
+    """A checked recipe and the file it came from (paths inside it are relative to that file's folder first)."""
+
+    recipe: Recipe
+    path: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+
+def packaged_folder() -> Path:
+    """The folder of the recipes that ship with star-edge."""
+    return Path(str(resources.files("star_edge.recipes")))
+
+
+def list_recipes() -> list[Path]:
+    """Every recipe that ships with star-edge, sorted."""
+    return sorted(path for path in packaged_folder().rglob("*.yaml") if _is_recipe(path))
+
+
+def _is_recipe(path: Path) -> bool:
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError:
+        return True  # let `load` say what is wrong with it
+    keys = {key.value for key, _ in node.value} if isinstance(node, yaml.MappingNode) else set()
+    return {"teacher", "student"} <= keys
+
+
+def find(name: str) -> Path:
+    """Resolve a path, or the name of a packaged recipe (`quickstart` means `quickstart/star.yaml`).
+
+    Raises: RecipeError: neither exists.
+    """
+    direct = Path(name)
+    if direct.is_file():
+        return direct
+    folder = packaged_folder()
+    relative = name.removeprefix("recipes/")
+    for candidate in (folder / relative, folder / relative / "star.yaml", folder / f"{relative}.yaml"):
+        if candidate.is_file():
+            return candidate
+    known = [path.relative_to(folder).as_posix() for path in list_recipes()]
+    near = difflib.get_close_matches(relative, known, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}?" if near else "see `star-edge recipes list`"
+    raise RecipeError(f"recipe {name}: no such file; {hint}")
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
+    """Read, override and check a recipe.
+
+    Args:
+        path: the YAML file.
+        overrides: `key.path=value` texts; the value is YAML, list items are addressed by number.
+
+    Raises: RecipeError: unreadable file, unknown key, wrong type, or an impossible value.
+    """
+    label = path.name if not path.parent.name else f"{path.parent.name}/{path.name}"
+    tree, lines = _read_yaml(path, label)
+    for override in overrides:
+        _apply(tree, override, lines)
+    _refuse_unknown_keys(Recipe, tree, (), lines, label)
+    try:
+        recipe = msgspec.convert(tree, Recipe, strict=True)
+    except msgspec.ValidationError as error:
+        raise _type_error(error, tree, lines, label) from None
+    _check(recipe, label)
+    return LoadedRecipe(recipe, path)
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """Hex SHA-256 of the resolved recipe."""
+    return hash_json(recipe)
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """The resolved recipe as YAML that `load` reads back to the same recipe."""
+    text: str = yaml.dump(plain(recipe), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    return text
+
+
+class _Dumper(yaml.SafeDumper):
+    """Floats with a point before the exponent, so that YAML reads them back as numbers."""
+
+
+def _represent_float(dumper: yaml.SafeDumper, value: float) -> yaml.ScalarNode:
+    text = repr(value)
+    if "e" in text and "." not in text:
+        text = text.replace("e", ".0e")
+    return dumper.represent_scalar("tag:yaml.org,2002:float", text)
+
+
+_Dumper.add_representer(float, _represent_float)
+
+
+def _read_yaml(path: Path, label: str) -> tuple[dict[str, Any], dict[KeyPath, str]]:
+    """The document as plain values, and for each key path where it stands (`:14` for line 14)."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe {path}: cannot read it ({error})") from None
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise RecipeError(f"recipe {label}{where}: {problem}; check indentation and quotes there") from None
+    if not isinstance(tree, dict) or node is None:
+        raise RecipeError(f"recipe {label}: expected keys and values; see `star-edge recipes show quickstart`")
+    return tree, dict(_line_numbers(node, (), label))
+
+
+def _line_numbers(node: yaml.Node, path: KeyPath, label: str) -> Iterator[tuple[KeyPath, str]]:
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                raise RecipeError(
+                    f"recipe {label}:{key.start_mark.line + 1}: key {key.value!r} stands twice; remove one"
+                )
+            seen.add(key.value)
+            yield (*path, key.value), f"recipe {label}:{key.start_mark.line + 1}"
+            yield from _line_numbers(value, (*path, key.value), label)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield (*path, index), f"recipe {label}:{item.start_mark.line + 1}"
+            yield from _line_numbers(item, (*path, index), label)
+
+
+def _apply(tree: dict[str, Any], override: str, lines: dict[KeyPath, str]) -> None:
+    """Write one `key.path=value` into the tree; the path's place becomes the override itself."""
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted:
+        raise RecipeError(f"--set {override}: expected key=value, for example --set distill.optimizer.lr=2.0e-6")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    path: KeyPath = tuple(int(part) if part.isdecimal() else part for part in dotted.split("."))
+    target: Any = tree
+    for depth, part in enumerate(path):
+        lines[path[: depth + 1]] = f"--set {override}"
+        if isinstance(target, list) and not (isinstance(part, int) and part < len(target)):
+            raise RecipeError(f"--set {override}: the list has {len(target)} items, numbered from 0; {part!r} is none")
+        if not isinstance(target, (dict, list)):
+            raise RecipeError(f"--set {override}: {'.'.join(map(str, path[:depth]))!r} is a value and has no keys")
+        if depth == len(path) - 1:
+            target[part] = value
+        elif isinstance(target, dict):
+            target = target[part] = target.get(part) if target.get(part) is not None else {}
+        else:
+            target = target[part]
+
+
+def _refuse_unknown_keys(kind: Any, value: Any, path: KeyPath, lines: dict[KeyPath, str], label: str) -> None:
+    """msgspec ignores keys a dataclass lacks, so they are looked for here, with the nearest name."""
+    inner = _dataclass_in(kind)
+    if inner is not None and isinstance(value, dict):
+        hints = typing.get_type_hints(inner)
+        for key, item in value.items():
+            if key not in hints:
+                near = difflib.get_close_matches(str(key), hints, n=1, cutoff=0.5)
+                hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(hints)}"
+                where = lines.get((*path, key), f"recipe {label}")
+                raise RecipeError(f"{where}: unknown key {key!r}; {hint}")
+            _refuse_unknown_keys(hints[key], item, (*path, key), lines, label)
+    elif isinstance(value, list):
+        item_kind = next(iter(typing.get_args(kind)), Any)
+        for index, item in enumerate(value):
+            _refuse_unknown_keys(item_kind, item, (*path, index), lines, label)
+
+
+def _dataclass_in(kind: Any) -> Any:
+    """The dataclass of a field's type, `X | None` included; None where there is none."""
+    members = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    return next((member for member in members if dataclasses.is_dataclass(member)), None)
+
+
+def _type_error(error: msgspec.ValidationError, tree: Any, lines: dict[KeyPath, str], label: str) -> RecipeError:
+    """msgspec's message with the line of the key it speaks of."""
+    message, _, place = str(error).partition(" - at `$")
+    path: KeyPath = tuple(int(part) if part.isdecimal() else part for part in re.findall(r"\w+", place.rstrip("`")))
+    known = max((length for length in range(len(path) + 1) if path[:length] in lines), default=0)
+    where = lines.get(path[:known], f"recipe {label}")
+    key = ".".join(map(str, path)) or "the recipe"
+    value = tree
+    for part in path:
+        value = value[part] if isinstance(value, (dict, list)) else None
+    if isinstance(value, str) and YAML_BLIND_FLOAT.fullmatch(value):
+        mantissa, exponent = re.split("[eE]", value)
+        better = (
+            f"{mantissa if '.' in mantissa else mantissa + '.0'}e{exponent if exponent[0] in '+-' else '+' + exponent}"
+        )
+        return RecipeError(f"{where}: {key}: YAML reads {value!r} as text; write {better}")
+    return RecipeError(f"{where}: {key}: {message.replace('`', '')}")
+
+
+def _check(recipe: Recipe, label: str) -> None:
+    """Values that have the right type and still cannot work."""
+    rl_stages = {"adapt.sim_rl": recipe.adapt.sim_rl, "sim_rl.sim_rl": recipe.sim_rl.sim_rl}
+    positive: dict[str, float | None] = {
+        "cache.top_k": recipe.cache.top_k,
+        "cache.rollouts": recipe.cache.rollouts,
+        "cache.temperature": recipe.cache.temperature,
+        "data.max_prompt_tokens": recipe.data.max_prompt_tokens,
+        "data.max_completion_tokens": recipe.data.max_completion_tokens,
+        "distill.optimizer.rows_per_step": recipe.distill.optimizer.rows_per_step,
+        "distill.optimizer.rows_per_forward": recipe.distill.optimizer.rows_per_forward,
+        "distill.chunk": recipe.distill.chunk,
+        "validate.cases": recipe.validate.cases,
+        "validate.threads": recipe.validate.threads,
+        **{f"{name}.prompts_per_step": config.prompts_per_step for name, config in rl_stages.items()},
+    }
+    for key, value in positive.items():
+        if value is not None and value <= 0:
+            raise RecipeError(f"recipe {label}: {key} is {value}; it must be above 0")
+    for name, config in rl_stages.items():
+        if config.steps > 0 and config.rollouts < 2:
+            raise RecipeError(f"recipe {label}: {name}.rollouts is {config.rollouts}; a group needs at least 2")
+    if not recipe.data.train:
+        raise RecipeError(f"recipe {label}: data.train is empty; name at least one `path:` or `synth:`")
+    for source in (*recipe.data.train, *recipe.data.heldout):
+        if (source.path is None) == (source.synth is None):
+            raise RecipeError(f"recipe {label}: a data source needs exactly one of `path:` and `synth:`")
+    if not re.fullmatch(r"[\w.-]+", recipe.name):
+        raise RecipeError(
+            f"recipe {label}: name {recipe.name!r} becomes a folder; use letters, digits, '.', '_' and '-'"
+        )
