@@ -352,7 +352,12 @@ class Accuracy:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Speed of one file on one runtime. Cold TTFT is the first prompt after loading; warm is the median after."""
+    """Speed of one file on one runtime. Cold TTFT is the first prompt after loading; warm ones are all after it.
+
+    p95 is the slow tail everywhere: 95 % of the cases had a TTFT at most that long, or a speed at least that high.
+    clock: "cpu" when one thread was timed by its CPU time, which a busy neighbour does not change; else "wall".
+    Loading is always wall time.
+    """
 
     runtime: str
     device: str
@@ -368,6 +373,7 @@ class Latency:
     decode_tok_s_p95: float
     peak_rss_mib: float
     size_mib: float
+    clock: Literal["cpu", "wall"] = "wall"
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,6 +392,7 @@ class TokenDifference:
     """First token at which an exported file parts from torch on one case, and how close the race was.
 
     `torch_margin`: torch's logit of its own token minus its logit of the file's token, in nats (>= 0).
+    `torch_text`, `file_text`: the two tokens as text, for the report.
     """
 
     id: str
@@ -394,3 +401,5 @@ class TokenDifference:
     file_token: int
     torch_margin: float
     same_calls: bool
+    torch_text: str = ""
+    file_text: str = ""
