@@ -1,0 +1,101 @@
+"""What every verb shares: errors to exit codes, common options, JSON on stdout."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from star_edge.errors import StarEdgeError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class StarEdgeGroup(click.Group):
+    """Turns an expected failure into its one line and its exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except StarEdgeError as error:
+            _fail(ctx, str(error), error.exit_code, error)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            _fail(ctx, f"{error.filename or 'disk'}: no space left; free some and run the same command again", 1, error)
+
+
+def _fail(ctx: click.Context, line: str, code: int, error: BaseException) -> None:
+    if ctx.find_root().meta.get("star_edge.verbose"):
+        raise error
+    click.echo(f"Error: {line}", err=True)
+    ctx.exit(code)
+
+
+def _remember_verbose(ctx: click.Context, _param: click.Parameter, value: bool) -> bool:
+    ctx.find_root().meta["star_edge.verbose"] = value
+    return value
+
+
+def verbose_option(command: Command) -> Command:
+    """`-v`: library logs and tracebacks."""
+    return click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        expose_value=False,
+        callback=_remember_verbose,
+        help="Show library logs, and the traceback of an error.",
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    """`--json`: the result as JSON on stdout."""
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command)
+
+
+def set_option(command: Command) -> Command:
+    """`--set key=value`, repeatable."""
+    return click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Override a recipe value, for example --set validate.cases=200. Repeatable.",
+    )(command)
+
+
+def out_option(help_text: str, *, required: bool = False) -> Callable[[Command], Command]:
+    """`--out FOLDER`."""
+    return click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=required, help=help_text)
+
+
+def echo_json(value: Any) -> None:
+    """Print JSON on stdout."""
+    from star_edge.manifest import plain
+
+    click.echo(json.dumps(plain(value), indent=2, ensure_ascii=False))
+
+
+def is_verbose() -> bool:
+    """True after `-v` in this invocation."""
+    return bool(click.get_current_context().find_root().meta.get("star_edge.verbose"))
+
+
+def quiet_libraries() -> None:
+    """Warnings of the libraries are for their developers; ours say what a user can act on. `-v` shows them all."""
+    import os
+    import warnings
+
+    if is_verbose():
+        return
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    warnings.filterwarnings("ignore")

@@ -1,0 +1,98 @@
+"""`star-edge data`: look at rows before they are trained on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import click
+
+from star_edge.cli.common import echo_json, json_option, verbose_option
+
+FILE = click.Path(exists=False, dir_okay=False, path_type=Path)
+
+
+@click.group()
+def data() -> None:
+    """Check, generate and compare training rows.
+
+    \b
+    Example:
+      star-edge data check my-rows.jsonl.gz
+    """
+
+
+@data.command()
+@click.argument("files", nargs=-1, required=True, type=FILE)
+@json_option
+@verbose_option
+def check(files: tuple[Path, ...], as_json: bool) -> None:
+    """Read JSONL rows and report what a run would refuse, with file, line and reason.
+
+    Exit code 1 when any row is bad.
+
+    \b
+    Example:
+      star-edge data check calls.jsonl more.jsonl.gz
+    """
+    from star_edge.data.normalise import read_examples_strictly
+
+    good, bad = [], []
+    for file in files:
+        for item in read_examples_strictly(file):
+            (bad if isinstance(item, str) else good).append(item)
+    kinds = Counter("calls" if item.target_calls else "reply" for item in good if not isinstance(item, str))
+    if as_json:
+        echo_json({"good": len(good), "bad": len(bad), "kinds": kinds, "reasons": bad})
+    else:
+        for reason in bad[:20]:
+            click.echo(reason)
+        if len(bad) > 20:
+            click.echo(f"... and {len(bad) - 20} more")
+        click.echo(f"{len(good)} good rows ({', '.join(f'{n} {k}' for k, n in sorted(kinds.items()))}), {len(bad)} bad")
+    click.get_current_context().exit(1 if bad else 0)
+
+
+@data.command()
+@click.argument("grammar", type=FILE)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the rows.")
+@click.option("--seed", default=17, show_default=True, help="Seed of the generator.")
+@verbose_option
+def synth(grammar: Path, out: Path, seed: int) -> None:
+    """Write the rows that a request grammar generates, to read them or to train elsewhere.
+
+    \b
+    Example:
+      star-edge data synth recipes/quickstart/requests.yaml --out /tmp/rows
+    """
+    from star_edge.data.rows import write_examples
+    from star_edge.data.synth import generate, read_grammar
+
+    train, heldout = generate(read_grammar(grammar), seed=seed)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, rows in (("train", train), ("heldout", heldout)):
+        write_examples(out / f"{name}.jsonl", rows)
+        click.echo(f"{out / name}.jsonl  {len(rows)} rows")
+
+
+@data.command()
+@click.argument("train", type=FILE)
+@click.argument("evaluation", type=FILE)
+@json_option
+@verbose_option
+def overlap(train: Path, evaluation: Path, as_json: bool) -> None:
+    """Count training rows whose request is also in an evaluation file (exact, and by shared 13-word runs).
+
+    \b
+    Example:
+      star-edge data overlap runs/quickstart/data/train.jsonl runs/quickstart/data/heldout.jsonl
+    """
+    from star_edge.data.normalise import read_examples_strictly
+    from star_edge.data.overlap import overlap as compare
+
+    rows = [[item for item in read_examples_strictly(file) if not isinstance(item, str)] for file in (train, evaluation)]
+    found = compare(*rows)
+    if as_json:
+        echo_json(found)
+        return
+    click.echo(f"exact {found.exact}, 13-word {found.ngram}, of {len(rows[0])} training and {len(rows[1])} evaluation rows")

@@ -1,0 +1,79 @@
+"""`star-edge distill`: the whole chain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from star_edge.cli.common import echo_json, json_option, out_option, quiet_libraries, set_option, verbose_option
+
+if TYPE_CHECKING:
+    from star_edge.recipe import LoadedRecipe
+
+
+@click.command()
+@click.argument("recipe")
+@out_option("Folder of the run.  [default: runs/<recipe name>]")
+@set_option
+@click.option("--until", metavar="STAGE", help="Stop after this stage (see --dry-run for their names).")
+@click.option("--force", is_flag=True, help="Reuse a folder made by another recipe; stages that changed are redone.")
+@click.option("--dry-run", is_flag=True, help="Print the resolved recipe and what is already done; run nothing.")
+@json_option
+@verbose_option
+def distill(
+    recipe: str, out: Path | None, overrides: tuple[str, ...], until: str | None, force: bool, dry_run: bool, as_json: bool
+) -> None:
+    """Make a small function-calling model from a recipe and prove its exported files.
+
+    Use it to run the whole chain: adapt the teacher, distil, reinforce, export, validate. The same command goes on
+    where a run was stopped. Exit code 3 means that everything ran and a gate of the recipe failed.
+
+    \b
+    Example:
+      star-edge distill quickstart --set validate.cases=200
+    """
+    from star_edge import recipe as recipes
+
+    loaded = recipes.load(recipes.find(recipe), overrides)
+    folder = out or Path("runs") / loaded.recipe.name
+    if dry_run:
+        _print_plan(loaded, folder, as_json)
+        return
+    _run(loaded, folder, until, force, as_json)
+
+
+def _print_plan(loaded: LoadedRecipe, folder: Path, as_json: bool) -> None:
+    from star_edge import pipeline
+    from star_edge.manifest import plain
+    from star_edge.recipe import to_yaml
+
+    planned = pipeline.plan(loaded, folder)
+    stages = [{"stage": item.stage.name, "state": item.state, "what": item.stage.what} for item in planned]
+    if as_json:
+        echo_json({"folder": str(folder), "stages": stages, "recipe": plain(loaded.recipe)})
+        return
+    click.echo(to_yaml(loaded.recipe))
+    click.echo(f"# run folder: {folder}")
+    for stage in stages:
+        click.echo(f"# {stage['stage']:<10} {stage['state']:<9} {stage['what']}")
+
+
+def _run(loaded: LoadedRecipe, folder: Path, until: str | None, force: bool, as_json: bool) -> None:
+    quiet_libraries()
+    from star_edge import pipeline
+    from star_edge.progress import Progress
+
+    if until is not None and until not in pipeline.STAGE_NAMES:
+        raise click.BadParameter(f"{until!r} is no stage; there are: {', '.join(pipeline.STAGE_NAMES)}", param_hint="--until")
+    progress = Progress()
+    run = pipeline.Run(loaded, folder, pipeline.resolve_device(loaded.recipe.device), progress)
+    pipeline.execute(run, until=until, force=force)
+    if until is not None and until != pipeline.STAGE_NAMES[-1]:
+        click.echo(folder / until)
+        progress.line(f"next: star-edge distill {loaded.path} --out {folder}")
+        return
+    from star_edge.cli.report import publish
+
+    publish(run, as_json=as_json)
