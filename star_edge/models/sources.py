@@ -1,0 +1,91 @@
+"""From what a recipe calls a model to files on this machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from star_edge.contracts import ModelConfig
+from star_edge.errors import ModelError
+from star_edge.manifest import hash_json, sha256_file
+from star_edge.models.folder import CONFIG, GENERATION_CONFIG, TOKENIZER_FILES
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+HUB_FILES = ("*.safetensors", "model.safetensors.index.json", CONFIG, GENERATION_CONFIG, *TOKENIZER_FILES)
+PACKAGE = "package:"
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedSource:
+    """A model's files, found. `label` is what a person calls it; `fingerprint` changes when the weights do."""
+
+    kind: Literal["hub", "folder", "gguf"]
+    path: Path
+    label: str
+    fingerprint: str
+
+
+def resolve_source(config: ModelConfig) -> ResolvedSource:
+    """Find a model: `package:NAME`, a `.gguf` file, a folder, or a hub id (fetched when it is not cached).
+
+    Raises: ModelError: nothing is there, or a hub id has no revision.
+    """
+    source = config.source
+    path = Path(source).expanduser()
+    if source.startswith(PACKAGE):
+        file = packaged_gguf(source.removeprefix(PACKAGE))
+        return ResolvedSource("gguf", file, f"{file.stem} ({source})", sha256_file(file))
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise ModelError(f"{source}: no such file; give the path of a GGUF file")
+        return ResolvedSource("gguf", path, path.stem, sha256_file(path))
+    if path.is_dir():
+        return ResolvedSource("folder", path, path.name, folder_fingerprint(path))
+    if HUB_ID.fullmatch(source):
+        return _from_hub(source, config.revision)
+    raise ModelError(f"{source}: not found; give a folder, a .gguf file, package:NAME, or a hub id with a revision")
+
+
+def packaged_gguf(package: str) -> Path:
+    """The one GGUF file inside an installed Python package, which is not imported.
+
+    Raises: ModelError: not installed, or it holds none or several.
+    """
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        pip_name = package.replace("_", "-")
+        raise ModelError(f"package:{package}: no such package is installed; pip install {pip_name}")
+    files = [file for place in spec.submodule_search_locations for file in sorted(Path(place).glob("*.gguf"))]
+    if len(files) != 1:
+        raise ModelError(f"package:{package}: holds {len(files)} .gguf files, not one; give the path of a file instead")
+    return files[0]
+
+
+def folder_fingerprint(folder: Path) -> str:
+    """Hash over the weights, config and tokenizer files of a model folder."""
+    files = sorted(folder.glob("*.safetensors"))
+    files += [folder / name for name in (CONFIG, GENERATION_CONFIG, *TOKENIZER_FILES) if (folder / name).is_file()]
+    return hash_json({file.name: sha256_file(file) for file in files})
+
+
+def _from_hub(repository: str, revision: str | None) -> ResolvedSource:
+    if revision is None:
+        raise ModelError(
+            f"{repository}: a hub id needs a revision, as it may change under a run; pin it: revision: <commit or tag>"
+        )
+    # The hub client is wanted by this branch alone, and takes a while to import.
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        path = Path(snapshot_download(repository, revision=revision, allow_patterns=list(HUB_FILES)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(
+            f"{repository}@{revision}: cannot be fetched ({reason}); check id, revision and network, or give a folder"
+        ) from error
+    # A snapshot's folder is named after its commit, which a tag is not.
+    return ResolvedSource("hub", path, f"{repository}@{revision}", hash_json({"hub": repository, "commit": path.name}))
