@@ -12,9 +12,9 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,22 +51,44 @@ def hash_json(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` (file or folder) that takes its place when the block ends without an error.
+
+    Whatever happens, a reader sees the old content or the whole new one; a failed block leaves nothing behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    _remove(partial)
+    try:
+        yield partial
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        os.replace(partial, path)
+    finally:
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def write_atomic(path: Path, text: str) -> None:
     """Write a text file so that a reader sees the old one, or the whole new one.
 
     Raises: ArtifactError: the disk is full or the folder cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
-        ) as file:
+        with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(file.name, path)
     except OSError as error:
-        raise ArtifactError(f"{path}: cannot write ({error.strerror or error}); free some space or choose another --out") from error
+        problem = error.strerror or str(error)
+        raise ArtifactError(f"{path}: cannot write ({problem}); free some space or choose another --out") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -181,9 +181,9 @@ def _apply(tree: dict[str, Any], override: str, lines: dict[KeyPath, str]) -> No
             raise RecipeError(f"--set {override}: {'.'.join(map(str, path[:depth]))!r} is a value and has no keys")
         if depth == len(path) - 1:
             target[part] = value
-        elif isinstance(target, dict):
-            target = target[part] = target.get(part) if target.get(part) is not None else {}
         else:
+            if isinstance(target, dict) and target.get(part) is None:
+                target[part] = {}
             target = target[part]
 
 

@@ -90,9 +90,13 @@ def overlap(train: Path, evaluation: Path, as_json: bool) -> None:
     from star_edge.data.normalise import read_examples_strictly
     from star_edge.data.overlap import overlap as compare
 
-    rows = [[item for item in read_examples_strictly(file) if not isinstance(item, str)] for file in (train, evaluation)]
+    rows = [
+        [item for item in read_examples_strictly(file) if not isinstance(item, str)] for file in (train, evaluation)
+    ]
     found = compare(*rows)
     if as_json:
         echo_json(found)
         return
-    click.echo(f"exact {found.exact}, 13-word {found.ngram}, of {len(rows[0])} training and {len(rows[1])} evaluation rows")
+    click.echo(
+        f"exact {found.exact}, 13-word {found.ngram}, of {len(rows[0])} training and {len(rows[1])} evaluation rows"
+    )

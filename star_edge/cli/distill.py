@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 @json_option
 @verbose_option
 def distill(
-    recipe: str, out: Path | None, overrides: tuple[str, ...], until: str | None, force: bool, dry_run: bool, as_json: bool
+    recipe: str,
+    out: Path | None,
+    overrides: tuple[str, ...],
+    until: str | None,
+    force: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Make a small function-calling model from a recipe and prove its exported files.
 
@@ -66,7 +72,9 @@ def _run(loaded: LoadedRecipe, folder: Path, until: str | None, force: bool, as_
     from star_edge.progress import Progress
 
     if until is not None and until not in pipeline.STAGE_NAMES:
-        raise click.BadParameter(f"{until!r} is no stage; there are: {', '.join(pipeline.STAGE_NAMES)}", param_hint="--until")
+        raise click.BadParameter(
+            f"{until!r} is no stage; there are: {', '.join(pipeline.STAGE_NAMES)}", param_hint="--until"
+        )
     progress = Progress()
     run = pipeline.Run(loaded, folder, pipeline.resolve_device(loaded.recipe.device), progress)
     pipeline.execute(run, until=until, force=force)

@@ -30,7 +30,10 @@ def list_command(as_json: bool) -> None:
     from star_edge import recipe
 
     folder = recipe.packaged_folder()
-    rows = [(path.relative_to(folder).as_posix(), _purpose(path.read_text(encoding="utf-8"))) for path in recipe.list_recipes()]
+    rows = [
+        (path.relative_to(folder).as_posix(), _purpose(path.read_text(encoding="utf-8")))
+        for path in recipe.list_recipes()
+    ]
     if as_json:
         echo_json([{"recipe": name, "purpose": purpose} for name, purpose in rows])
         return
@@ -60,7 +63,9 @@ def show(recipe: str, overrides: tuple[str, ...], resolved: bool) -> None:
 
     path = recipe_module.find(recipe)
     loaded = recipe_module.load(path, overrides)
-    click.echo(recipe_module.to_yaml(loaded.recipe) if resolved or overrides else path.read_text(encoding="utf-8"), nl=False)
+    click.echo(
+        recipe_module.to_yaml(loaded.recipe) if resolved or overrides else path.read_text(encoding="utf-8"), nl=False
+    )
 
 
 @recipes.command()
