@@ -19,7 +19,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from star_edge import manifest
-from star_edge.contracts import Bundle, Checkpoint, Dataset, Example, Recipe, TeacherCache
+from star_edge.contracts import Bundle, Checkpoint, Dataset, Example, GateConfig, Recipe, TeacherCache
 from star_edge.errors import ArtifactError, ModelError, TrainingError
 from star_edge.progress import Progress
 from star_edge.recipe import LoadedRecipe, recipe_hash, to_yaml
@@ -51,7 +51,9 @@ class Run:
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> Details:
         """A checkpoint as JSON, with paths relative to the run's folder so that a run can be moved."""
-        base = None if checkpoint.base is None else checkpoint.base.resolve().relative_to(self.folder.resolve()).as_posix()
+        base = (
+            None if checkpoint.base is None else checkpoint.base.resolve().relative_to(self.folder.resolve()).as_posix()
+        )
         folder = checkpoint.folder.resolve().relative_to(self.folder.resolve()).as_posix()
         return {"folder": folder, "stage": checkpoint.stage, "base": base}
 
@@ -135,7 +137,8 @@ def _dataset(run: Run) -> Dataset:
 def _examples(run: Run, part: Literal["train", "heldout"]) -> list[Example]:
     from star_edge.data.build import read_examples
 
-    return read_examples(getattr(_dataset(run), part))
+    dataset = _dataset(run)
+    return read_examples(dataset.train if part == "train" else dataset.heldout)
 
 
 def _warmup(run: Run, out: Path) -> Details:
@@ -320,7 +323,7 @@ def _seeded(pick: Callable[[Recipe], Any]) -> Callable[[LoadedRecipe], Any]:
 
 def _validate_config(recipe: Recipe) -> Any:
     """Gates are judged anew each time the report is written; changing one repeats no measurement."""
-    return replace(recipe.validate, gates=Recipe.__dataclass_fields__["validate"].default_factory().gates)  # type: ignore[misc]
+    return replace(recipe.validate, gates=GateConfig())
 
 
 STAGES: tuple[Stage, ...] = (
@@ -357,7 +360,9 @@ def plan(loaded: LoadedRecipe, folder: Path) -> list[PlannedStage]:
         if manifest.is_done(where, keys[stage.name]):
             state = "done"
         elif (where / manifest.IN_PROGRESS).exists():
-            state = "continue" if manifest.read_json(where / manifest.IN_PROGRESS).get("key") == keys[stage.name] else "run"
+            state = (
+                "continue" if manifest.read_json(where / manifest.IN_PROGRESS).get("key") == keys[stage.name] else "run"
+            )
         planned.append(PlannedStage(stage, keys[stage.name], state))
     return planned
 
@@ -411,6 +416,20 @@ def _execute_stage(run: Run, item: PlannedStage, title: str) -> None:
     seconds = time.monotonic() - started
     manifest.finish(folder, item.stage.name, item.key, details=details, seconds=seconds, ignore=item.stage.scratch)
     run.progress.line(f"{title}: done in {seconds:.0f} s")
+
+
+def resolve_device(device: str) -> str:
+    """`auto` as the device there is.
+
+    Raises: TrainingError: the recipe asks for a GPU and there is none.
+    """
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("device is cuda, but torch sees no GPU; use --set device=auto")
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
 
 
 def stage_seconds(folder: Path) -> dict[str, float]:
