@@ -1,0 +1,227 @@
+"""Rows from a synthetic request grammar (`star_edge.data.grammar` documents the file).
+
+Kinds of rows, by the names the other data use: `multiple` (one call, several tools offered), `parallel` (two calls),
+`irrelevance` (no offered tool can serve the request; a fixed refusal) and `ask_missing` (a required parameter was left
+out; a question names it). Every prefix of a side is a balanced mixture of kinds, tools and phrasings, so a recipe may
+take the first N rows.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from star_edge.contracts import Example, Message
+from star_edge.data.grammar import Grammar, MissingParameter, Phrase, Side, ToolGrammar, Value, parse_grammar
+from star_edge.errors import DataError
+
+Item = TypeVar("Item")
+MAX_DRAWS = 200
+_SLOT = re.compile(r"\{(\w+)\}")
+
+
+def generate(spec: Mapping[str, Any], *, seed: int, where: str = "grammar") -> tuple[list[Example], list[Example]]:
+    """Training and held-out rows of a grammar; the same seed gives the same rows.
+
+    No user request occurs twice, on either side or across them. Phrasings, wrappers and slot values of the held-out
+    rows occur in no training row.
+
+    Args:
+        spec: the mapping of a grammar file.
+        seed: any integer; the two sides draw from streams of their own.
+        where: name of the file for error lines.
+    Raises: DataError: the grammar is wrong, or cannot make that many different requests.
+    """
+    grammar = parse_grammar(spec, where=where)
+    seen: set[str] = set()
+    train = _Generator(grammar, "train", seed, seen, where).rows()
+    return train, _Generator(grammar, "heldout", seed, seen, where).rows()
+
+
+class Deck(Generic[Item]):
+    """Deals every item once, in random order, before it deals any twice: what keeps prefixes balanced."""
+
+    def __init__(self, items: Sequence[Item], rng: random.Random) -> None:
+        self._items = list(items)
+        self._rng = rng
+        self._left: list[Item] = []
+
+    def deal(self) -> Item:
+        """The next item."""
+        if not self._left:
+            self._left = self._rng.sample(self._items, len(self._items))
+        return self._left.pop()
+
+
+def schedule(shares: Mapping[str, float], count: int) -> Iterator[str]:
+    """`count` names in an order whose every prefix follows the shares to within one row."""
+    given = dict.fromkeys(shares, 0)
+    for done in range(1, count + 1):
+        name = max(given, key=lambda name: shares[name] * done - given[name])
+        given[name] += 1
+        yield name
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What the user says, and the tools and the turn that go with it."""
+
+    text: str
+    answer: Message
+    needed: tuple[ToolGrammar, ...]
+    barred: frozenset[str] = frozenset()
+
+
+class _Generator:
+    """Draws the rows of one side."""
+
+    def __init__(self, grammar: Grammar, side: Side, seed: int, seen: set[str], where: str) -> None:
+        self.grammar = grammar
+        self.side = side
+        self.seen = seen
+        self.where = where
+        self.rng = random.Random(f"{seed}/{side}")
+        self._decks: dict[tuple[str, ...], Deck[Any]] = {}
+
+    def rows(self) -> list[Example]:
+        count = self.grammar.rows[self.side]
+        shares = self.grammar.shares
+        refused = shares["irrelevant"] * self.grammar.not_offered_share
+        kinds = {
+            "multiple": 1.0 - sum(shares.values()),
+            "not_offered": refused,
+            "off_topic": shares["irrelevant"] - refused,
+            "parallel": shares["parallel"],
+            "ask_missing": shares["missing"],
+        }
+        return [self.row(index, kind) for index, kind in enumerate(schedule(kinds, count))]
+
+    def row(self, index: int, kind: str) -> Example:
+        request = self.fresh_request(kind)
+        tools = self.offered(request)
+        return Example(
+            id=f"{self.grammar.name}-{self.side}-{index:05d}",
+            source=self.grammar.name,
+            messages=({"role": "user", "content": request.text}, request.answer),
+            tools=tuple(tool.tool for tool in tools),
+            kind="irrelevance" if kind in ("not_offered", "off_topic") else kind,
+        )
+
+    def fresh_request(self, kind: str) -> _Request:
+        """A request that was not made before; draws again, a set number of times, when it was."""
+        draw = getattr(self, kind)
+        for _ in range(MAX_DRAWS):
+            request: _Request = draw()
+            key = " ".join(request.text.casefold().split())
+            if key not in self.seen:
+                self.seen.add(key)
+                return request
+        raise DataError(f"{self.where}: rows.{self.side}: too few different {kind} requests; add phrases or values")
+
+    def offered(self, request: _Request) -> list[ToolGrammar]:
+        """The needed tools and others that make the count up, in random order."""
+        count = max(self.rng.choice(self.grammar.tools_offered), len(request.needed))
+        needed = {tool.name for tool in request.needed}
+        others = [tool for tool in self.grammar.tools if tool.name not in needed and tool.name not in request.barred]
+        offered = [*request.needed, *self.rng.sample(others, count - len(needed))]
+        return self.rng.sample(offered, len(offered))
+
+    # one method a kind of request; `fresh_request` calls them by name
+
+    def multiple(self) -> _Request:
+        tool = self.deck(self.grammar.tools, "multiple").deal()
+        phrase = self.deck(tool.phrases[self.side], "phrase", tool.name).deal()
+        values = self.fill(phrase)
+        return _Request(self.wrap(_say(phrase, values), phrase, phrase), _calls((tool, phrase, values)), (tool,))
+
+    def parallel(self) -> _Request:
+        """Two imperatives joined: of one tool every other time that makes sense, else of two."""
+        first = self.deck(self.grammar.tools, "parallel").deal()
+        twice = first.repeats and self.deck((True, False), "twice").deal()
+        others = [tool for tool in self.grammar.tools if tool is not first]
+        second = first if twice else self.deck(others, "second", first.name).deal()
+        one = self.imperative(first, allow_open_end=False)
+        other = self.imperative(second, allow_open_end=True)
+        values = self.fill(one), self.fill(other)
+        join = self.deck(self.grammar.joins[self.side], "join").deal()
+        text = _fill(join, {"first": _say(one, values[0]), "second": _say(other, values[1])})
+        answer = _calls((first, one, values[0]), (second, other, values[1]))
+        needed = (first,) if first is second else (first, second)
+        return _Request(self.wrap(text, one, other), answer, needed)
+
+    def not_offered(self) -> _Request:
+        tool = self.deck(self.grammar.tools, "not_offered").deal()
+        phrase = self.deck(tool.phrases[self.side], "refused phrase", tool.name).deal()
+        text = self.wrap(_say(phrase, self.fill(phrase)), phrase, phrase)
+        return _Request(text, _reply(self.grammar.refusal), (), frozenset({tool.name}) | tool.similar)
+
+    def off_topic(self) -> _Request:
+        phrase = self.deck(self.grammar.off_topic[self.side], "off topic").deal()
+        return _Request(self.wrap(_say(phrase, self.fill(phrase)), phrase, phrase), _reply(self.grammar.refusal), ())
+
+    def ask_missing(self) -> _Request:
+        tool = self.deck([tool for tool in self.grammar.tools if tool.missing], "missing").deal()
+        missing: MissingParameter = self.deck(tool.missing, "missing", tool.name).deal()
+        phrase = self.deck(missing.phrases[self.side], "missing phrase", tool.name, missing.ask).deal()
+        return _Request(self.wrap(_say(phrase, self.fill(phrase)), phrase, phrase), _reply(missing.ask), (tool,))
+
+    # what the kinds share
+
+    def deck(self, items: Sequence[Item], *key: str) -> Deck[Item]:
+        if key not in self._decks:
+            self._decks[key] = Deck(items, self.rng)
+        return self._decks[key]
+
+    def imperative(self, tool: ToolGrammar, *, allow_open_end: bool) -> Phrase:
+        fit = [
+            phrase
+            for phrase in tool.phrases[self.side]
+            if phrase.is_imperative and (allow_open_end or not phrase.ends_open)
+        ]
+        if not fit:
+            raise DataError(f"{self.where}: tools.{tool.name}.phrases.{self.side}: none can be joined to another")
+        return self.deck(fit, "joined phrase", tool.name, str(allow_open_end)).deal()
+
+    def fill(self, phrase: Phrase) -> dict[str, Value]:
+        return {
+            slot: self.deck(self.grammar.values[name].sides[self.side], "value", name).deal()
+            for slot, name in phrase.slots.items()
+        }
+
+    def wrap(self, text: str, first: Phrase, last: Phrase) -> str:
+        """The request with words of politeness round it, where its first and last phrase allow them."""
+        if not first.is_imperative or self.rng.random() >= self.grammar.wrapped_share:
+            return text
+        wrappers = [
+            wrapper for wrapper in self.grammar.wrappers[self.side] if wrapper.endswith("}") or not last.ends_open
+        ]
+        if not wrappers:
+            return text
+        wrapper = self.deck(wrappers, "wrapper", str(last.ends_open)).deal()
+        return wrapper.replace("{request}", text).replace("{Request}", text[0].upper() + text[1:])
+
+
+def _say(phrase: Phrase, values: Mapping[str, Value]) -> str:
+    return _fill(phrase.text, values)
+
+
+def _fill(text: str, values: Mapping[str, Value]) -> str:
+    return _SLOT.sub(lambda match: str(values[match[1]]), text)
+
+
+def _arguments(tool: ToolGrammar, phrase: Phrase, values: Mapping[str, Value]) -> dict[str, Value]:
+    """Slot values and constants in the order in which the schema lists the parameters."""
+    known = {**phrase.constants, **values}
+    return {name: known[name] for name in tool.tool["parameters"]["properties"] if name in known}
+
+
+def _calls(*parts: tuple[ToolGrammar, Phrase, Mapping[str, Value]]) -> Message:
+    calls = [{"name": tool.name, "arguments": _arguments(tool, phrase, values)} for tool, phrase, values in parts]
+    return {"role": "assistant", "content": "", "tool_calls": calls}
+
+
+def _reply(text: str) -> Message:
+    return {"role": "assistant", "content": text}
