@@ -65,11 +65,14 @@ def parse_lenient(text: str) -> tuple[ToolCall, ...]:
 
 def strip_end_tokens(text: str) -> str:
     """The text without white space around it and without end-of-turn tokens behind it."""
-    text = text.strip()
-    while text.endswith(END_TOKENS):
-        ending = next(token for token in END_TOKENS if text.endswith(token))
-        text = text[: -len(ending)].rstrip()
-    return text
+    end = len(text)
+    while True:
+        while end and text[end - 1].isspace():
+            end -= 1
+        token = next((token for token in END_TOKENS if text.endswith(token, 0, end)), None)
+        if token is None:
+            return text[:end].lstrip()
+        end -= len(token)
 
 
 def as_call(value: Any) -> ToolCall:
