@@ -73,9 +73,9 @@ def decode_rows(
     stopped = [False] * len(rows)
     live = list(range(len(rows)))
     cache = DynamicCache()
-    input_ids, mask = _left_padded(rows, loaded)
+    input_ids, mask = left_padded(rows, loaded)
     for _ in range(max_new_tokens):
-        picked = pick(_next_logits(loaded, input_ids, mask, cache))
+        picked = pick(next_logits(loaded, input_ids, mask, cache))
         kept = []
         for place, (row, token) in enumerate(zip(live, picked.tolist(), strict=True)):
             if token in loaded.stop_token_ids:
@@ -94,7 +94,7 @@ def decode_rows(
     return list(zip(new_ids, stopped, strict=True))
 
 
-def _next_logits(loaded: LoadedModel, input_ids: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
+def next_logits(loaded: LoadedModel, input_ids: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
     """(rows, new) ids behind what the cache holds -> (rows, vocabulary) float32."""
     positions = (mask.cumsum(-1) - 1).clamp_min(0)  # padding on the left must not shift a row's positions
     output = loaded.model(
@@ -109,7 +109,7 @@ def _next_logits(loaded: LoadedModel, input_ids: Tensor, mask: Tensor, cache: Dy
     return logits
 
 
-def _left_padded(rows: Sequence[Sequence[int]], loaded: LoadedModel) -> tuple[Tensor, Tensor]:
+def left_padded(rows: Sequence[Sequence[int]], loaded: LoadedModel) -> tuple[Tensor, Tensor]:
     """Token ids and attention mask, both (rows, longest) int64, padding on the left."""
     longest = max(len(row) for row in rows)
     pad = loaded.tokenizer.pad_token_id
