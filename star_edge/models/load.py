@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
-from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from star_edge.calls.template import HERMES, mentions_tools
@@ -54,7 +53,7 @@ WEIGHT_INDEX = "model.safetensors.index.json"
 class LoadedModel:
     """A model in memory with its tokenizer and the chat template every prompt is rendered with."""
 
-    model: nn.Module
+    model: Any  # a transformers causal LM, or a PeftModel around one
     tokenizer: Any
     template: str
     stop_token_ids: tuple[int, ...]
@@ -84,14 +83,18 @@ def prepare(config: ModelConfig, out: Path) -> Checkpoint:
 
         convert(source.path, out)
     else:
-        _link_folder(source.path, out)
+        link_folder(source.path, out)
     if config.keep_layers is not None:
         _prune_folder(out, config.keep_layers)
     _choose_template(config, out)
     return Checkpoint(out, "base")
 
 
-def _link_folder(source: Path, out: Path) -> None:
+def link_folder(source: Path, out: Path) -> None:
+    """Make `out` the same model: small files copied byte for byte, weights as symbolic links.
+
+    Raises: ModelError: `source` is not a model folder with safetensors.
+    """
     read_model_json(source, CONFIG)
     read_model_json(source, TOKENIZER)
     weights = sorted(source.glob("*.safetensors"))
@@ -112,7 +115,20 @@ def _prune_folder(folder: Path, layers: int) -> None:
     model = keep_layers(_load_base(folder, torch.float32), layers)
     for old in [*folder.glob("*.safetensors"), folder / WEIGHT_INDEX]:
         old.unlink(missing_ok=True)
-    model.save_pretrained(folder)
+    save_model(model, folder)
+
+
+def save_model(model: Any, folder: Path) -> None:
+    """Write weights and config of a model as safetensors.
+
+    Raises: ModelError: the disk is full or the folder cannot be written.
+    """
+    try:
+        model.save_pretrained(folder)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(
+            f"{folder}: cannot be written ({_first_line(error)}); free some space or choose another --out"
+        ) from error
 
 
 def _choose_template(config: ModelConfig, folder: Path) -> None:
