@@ -66,13 +66,13 @@ def normalise_call(raw: Any) -> ToolCall:
     if not isinstance(name, str) or not name:
         raise DataError("a call needs a 'name' (a string)")
     arguments = flat.get("arguments")
-    if isinstance(arguments, str) and arguments.strip():
+    if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
+        arguments = {}
+    if isinstance(arguments, str):
         try:
             arguments = strict_json.loads(arguments)
         except ValueError as error:
             raise DataError(f"call {name!r}: arguments are not JSON: {error}") from error
-    if arguments in (None, ""):
-        arguments = {}
     if not isinstance(arguments, Mapping):
         raise DataError(f"call {name!r}: arguments must be an object, not {type(arguments).__name__}")
     return ToolCall(name, dict(arguments))

@@ -66,16 +66,11 @@ def _check_depth(value: Any, source: str) -> None:
     if source.count("{") + source.count("[") <= MAX_DEPTH:
         return
     level = [value]
-    for _ in range(MAX_DEPTH + 1):
-        inner: list[Any] = []
-        for item in level:
-            if isinstance(item, dict):
-                inner.extend(item.values())
-            elif isinstance(item, list):
-                inner.extend(item)
-        if not inner:
+    for _ in range(MAX_DEPTH):
+        inner = [item for holder in level for item in (holder.values() if isinstance(holder, dict) else holder)]
+        level = [item for item in inner if isinstance(item, dict | list)]
+        if not level:
             return
-        level = inner
     raise ValueError(f"nested deeper than {MAX_DEPTH}")
 
 
