@@ -9,18 +9,17 @@ take the first N rows.
 from __future__ import annotations
 
 import random
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from star_edge.contracts import Example, Message
-from star_edge.data.grammar import Grammar, MissingParameter, Phrase, Side, ToolGrammar, Value, parse_grammar
+from star_edge.data.grammar import Grammar, MissingParameter, Phrase, Side, ToolGrammar, Value, fill
+from star_edge.data.grammar_file import parse_grammar
 from star_edge.errors import DataError
 
 Item = TypeVar("Item")
 MAX_DRAWS = 200
-_SLOT = re.compile(r"\{(\w+)\}")
 
 
 def generate(spec: Mapping[str, Any], *, seed: int, where: str = "grammar") -> tuple[list[Example], list[Example]]:
@@ -85,6 +84,13 @@ class _Generator:
         self.where = where
         self.rng = random.Random(f"{seed}/{side}")
         self._decks: dict[tuple[str, ...], Deck[Any]] = {}
+        self._draws: dict[str, Callable[[], _Request]] = {
+            "multiple": self.single_call,
+            "parallel": self.parallel_calls,
+            "not_offered": self.not_offered,
+            "off_topic": self.off_topic,
+            "ask_missing": self.missing_parameter,
+        }
 
     def rows(self) -> list[Example]:
         count = self.grammar.rows[self.side]
@@ -112,9 +118,9 @@ class _Generator:
 
     def fresh_request(self, kind: str) -> _Request:
         """A request that was not made before; draws again, a set number of times, when it was."""
-        draw = getattr(self, kind)
+        draw = self._draws[kind]
         for _ in range(MAX_DRAWS):
-            request: _Request = draw()
+            request = draw()
             key = " ".join(request.text.casefold().split())
             if key not in self.seen:
                 self.seen.add(key)
@@ -129,15 +135,13 @@ class _Generator:
         offered = [*request.needed, *self.rng.sample(others, count - len(needed))]
         return self.rng.sample(offered, len(offered))
 
-    # one method a kind of request; `fresh_request` calls them by name
-
-    def multiple(self) -> _Request:
+    def single_call(self) -> _Request:
         tool = self.deck(self.grammar.tools, "multiple").deal()
         phrase = self.deck(tool.phrases[self.side], "phrase", tool.name).deal()
-        values = self.fill(phrase)
-        return _Request(self.wrap(_say(phrase, values), phrase, phrase), _calls((tool, phrase, values)), (tool,))
+        values = self.draw(phrase)
+        return _Request(self.wrap(fill(phrase.text, values), phrase, phrase), _calls((tool, phrase, values)), (tool,))
 
-    def parallel(self) -> _Request:
+    def parallel_calls(self) -> _Request:
         """Two imperatives joined: of one tool every other time that makes sense, else of two."""
         first = self.deck(self.grammar.tools, "parallel").deal()
         twice = first.repeats and self.deck((True, False), "twice").deal()
@@ -145,9 +149,9 @@ class _Generator:
         second = first if twice else self.deck(others, "second", first.name).deal()
         one = self.imperative(first, allow_open_end=False)
         other = self.imperative(second, allow_open_end=True)
-        values = self.fill(one), self.fill(other)
+        values = self.draw(one), self.draw(other)
         join = self.deck(self.grammar.joins[self.side], "join").deal()
-        text = _fill(join, {"first": _say(one, values[0]), "second": _say(other, values[1])})
+        text = fill(join, {"first": fill(one.text, values[0]), "second": fill(other.text, values[1])})
         answer = _calls((first, one, values[0]), (second, other, values[1]))
         needed = (first,) if first is second else (first, second)
         return _Request(self.wrap(text, one, other), answer, needed)
@@ -155,20 +159,17 @@ class _Generator:
     def not_offered(self) -> _Request:
         tool = self.deck(self.grammar.tools, "not_offered").deal()
         phrase = self.deck(tool.phrases[self.side], "refused phrase", tool.name).deal()
-        text = self.wrap(_say(phrase, self.fill(phrase)), phrase, phrase)
-        return _Request(text, _reply(self.grammar.refusal), (), frozenset({tool.name}) | tool.similar)
+        return _Request(self.said(phrase), _reply(self.grammar.refusal), (), frozenset({tool.name}) | tool.similar)
 
     def off_topic(self) -> _Request:
         phrase = self.deck(self.grammar.off_topic[self.side], "off topic").deal()
-        return _Request(self.wrap(_say(phrase, self.fill(phrase)), phrase, phrase), _reply(self.grammar.refusal), ())
+        return _Request(self.said(phrase), _reply(self.grammar.refusal), ())
 
-    def ask_missing(self) -> _Request:
+    def missing_parameter(self) -> _Request:
         tool = self.deck([tool for tool in self.grammar.tools if tool.missing], "missing").deal()
         missing: MissingParameter = self.deck(tool.missing, "missing", tool.name).deal()
         phrase = self.deck(missing.phrases[self.side], "missing phrase", tool.name, missing.ask).deal()
-        return _Request(self.wrap(_say(phrase, self.fill(phrase)), phrase, phrase), _reply(missing.ask), (tool,))
-
-    # what the kinds share
+        return _Request(self.said(phrase), _reply(missing.ask), (tool,))
 
     def deck(self, items: Sequence[Item], *key: str) -> Deck[Item]:
         if key not in self._decks:
@@ -185,7 +186,11 @@ class _Generator:
             raise DataError(f"{self.where}: tools.{tool.name}.phrases.{self.side}: none can be joined to another")
         return self.deck(fit, "joined phrase", tool.name, str(allow_open_end)).deal()
 
-    def fill(self, phrase: Phrase) -> dict[str, Value]:
+    def said(self, phrase: Phrase) -> str:
+        """A whole request from one phrase."""
+        return self.wrap(fill(phrase.text, self.draw(phrase)), phrase, phrase)
+
+    def draw(self, phrase: Phrase) -> dict[str, Value]:
         return {
             slot: self.deck(self.grammar.values[name].sides[self.side], "value", name).deal()
             for slot, name in phrase.slots.items()
@@ -202,14 +207,6 @@ class _Generator:
             return text
         wrapper = self.deck(wrappers, "wrapper", str(last.ends_open)).deal()
         return wrapper.replace("{request}", text).replace("{Request}", text[0].upper() + text[1:])
-
-
-def _say(phrase: Phrase, values: Mapping[str, Value]) -> str:
-    return _fill(phrase.text, values)
-
-
-def _fill(text: str, values: Mapping[str, Value]) -> str:
-    return _SLOT.sub(lambda match: str(values[match[1]]), text)
 
 
 def _arguments(tool: ToolGrammar, phrase: Phrase, values: Mapping[str, Value]) -> dict[str, Value]:
