@@ -1,0 +1,195 @@
+"""The teacher cache: completions and top-k log-probabilities on disk, with a fingerprint of where they came from.
+
+cache.json        written last: fingerprint, counts, and every shard's size and hash
+settings.json     written first: the hash of all that decides the shards, so that a resumed build is the same build
+shard-00000.safetensors ...
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from star_edge.contracts import Checkpoint, Example, TeacherCache, TeacherCacheConfig
+from star_edge.data.chat import ChatCodec
+from star_edge.errors import ArtifactError, TeacherCacheError
+from star_edge.manifest import hash_json, plain, read_json, sha256_file, write_atomic
+from star_edge.models.load import LoadedModel
+from star_edge.models.sampling import vocabulary_size
+from star_edge.progress import Progress, or_quiet
+from star_edge.teacher.rollout import sample
+from star_edge.teacher.shards import CacheRow, ShardEntry, read_shard, shard_entry, write_shard
+
+CACHE = "cache.json"
+SETTINGS = "settings.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CacheFingerprint:
+    """Where a cache came from. Hashes are hex SHA-256; `adapter` is null for a teacher without one."""
+
+    teacher: str
+    revision: str | None
+    weights: str
+    adapter: str | None
+    tokenizer: str
+    template: str
+    top_k: int
+    temperature: float
+
+    @classmethod
+    def of(
+        cls,
+        teacher: Checkpoint,
+        *,
+        label: str,
+        revision: str | None,
+        tokenizer: str,
+        template: str,
+        config: TeacherCacheConfig,
+    ) -> CacheFingerprint:
+        """Fingerprint a checkpoint (its weights are read once for it); `template` is the template's text."""
+        return cls(
+            teacher=label,
+            revision=revision,
+            weights=_weights_hash(teacher.base or teacher.folder),
+            adapter=_weights_hash(teacher.folder) if teacher.is_adapter else None,
+            tokenizer=tokenizer,
+            template=text_hash(template),
+            top_k=config.top_k,
+            temperature=config.temperature,
+        )
+
+
+def text_hash(text: str) -> str:
+    """Hex SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _weights_hash(folder: Path) -> str:
+    return hash_json({path.name: sha256_file(path) for path in sorted(folder.glob("*.safetensors"))})
+
+
+def build(
+    loaded: LoadedModel,
+    codec: ChatCodec,
+    examples: Sequence[Example],
+    config: TeacherCacheConfig,
+    out: Path,
+    *,
+    fingerprint: CacheFingerprint,
+    seed: int,
+    progress: Progress | None = None,
+) -> TeacherCache:
+    """Sample the teacher on every example and write what it said, and how sure it was, to `out`.
+
+    Killed and called again with the same arguments it goes on behind the last whole shard.
+
+    Raises: TeacherCacheError: `out` holds shards of another build, or cannot be written.
+    """
+    progress = or_quiet(progress)
+    settings = hash_json([SCHEMA, fingerprint, config, seed, [(e.id, hash_json(e.messages)) for e in examples]])
+    _claim(out, settings)
+    size = max(1, config.rows_per_shard // config.rollouts)
+    parts = [examples[start : start + size] for start in range(0, len(examples), size)]
+    entries: list[ShardEntry] = []
+    top_k = min(config.top_k, vocabulary_size(codec.tokenizer))
+    for number, part in enumerate(parts):
+        path = out / f"shard-{number:05d}.safetensors"
+        if not path.exists():
+            what = f"teacher cache, part {number + 1} of {len(parts)}"
+            write_shard(path, list(sample(loaded, codec, part, config, seed=seed, progress=progress, what=what)), top_k)
+        entries.append(shard_entry(path))
+    rows, positions = sum(entry.rows for entry in entries), sum(entry.positions for entry in entries)
+    manifest = {
+        "schema": SCHEMA,
+        "fingerprint": fingerprint,
+        "vocabulary": vocabulary_size(codec.tokenizer),
+        "prompts": len(examples),
+        "rows": rows,
+        "positions": positions,
+        "top_k": top_k,
+        "shards": entries,
+    }
+    write_atomic(out / CACHE, json.dumps(plain(manifest), indent=1) + "\n")
+    progress.line(f"  kept {rows} of {len(examples) * config.rollouts} completions, {positions} positions")
+    return TeacherCache(out, rows, positions, top_k)
+
+
+def _claim(out: Path, settings: str) -> None:
+    """Make `out` ours, or refuse it when its shards were made from something else."""
+    path = out / SETTINGS
+    if path.exists() and read_json(path).get("settings") != settings:
+        raise TeacherCacheError(
+            f"{out}: its shards were made from another teacher, data or setting; remove the folder or choose another"
+        )
+    write_atomic(path, json.dumps({"settings": settings}))
+
+
+@dataclass(frozen=True, slots=True)
+class CacheReader:
+    """A whole, undamaged cache. `rows` are in the order of the examples; top-k tensors stay as stored."""
+
+    manifest: Mapping[str, Any]
+    rows: tuple[CacheRow, ...]
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The cache's own manifest.
+
+    Raises: TeacherCacheError: there is none (the build was cut short), or it cannot be read.
+    """
+    try:
+        return read_json(folder / CACHE)
+    except ArtifactError as error:
+        raise TeacherCacheError(f"{folder}: no whole teacher cache ({error})") from error
+
+
+def open_cache(folder: Path) -> CacheReader:
+    """Read a cache after checking every shard's size and hash.
+
+    Raises: TeacherCacheError: unfinished, or a shard is missing or damaged.
+    """
+    manifest = read_manifest(folder)
+    rows: list[CacheRow] = []
+    for entry in manifest["shards"]:
+        path = folder / entry["file"]
+        if not path.is_file() or path.stat().st_size != entry["bytes"] or sha256_file(path) != entry["sha256"]:
+            raise TeacherCacheError(f"{path}: missing or damaged; remove the folder {folder} and build the cache again")
+        rows += read_shard(path)
+    return CacheReader(manifest, tuple(rows))
+
+
+def check_compatible(
+    cache_manifest: Mapping[str, Any], student_tokenizer_fingerprint: str, template: str, vocab: int
+) -> None:
+    """Refuse a cache whose token ids or prompts would mean something else to this student.
+
+    Args:
+        template: the text of the student's chat template.
+        vocab: rows of the student's head. It may differ from the teacher's by padding: the cache holds only ids
+            of tokens that the tokenizer names.
+    Raises: TeacherCacheError: another tokenizer, another template, or a head too small for the tokenizer.
+    """
+    fingerprint = cache_manifest["fingerprint"]
+    teacher = fingerprint["teacher"]
+    if fingerprint["tokenizer"] != student_tokenizer_fingerprint:
+        raise TeacherCacheError(
+            f"teacher cache: the tokenizer of {teacher} is not the student's, so its token ids mean other tokens; "
+            "choose a student of the same family"
+        )
+    if fingerprint["template"] != text_hash(template):
+        raise TeacherCacheError(
+            f"teacher cache: {teacher} was asked through another chat template than the student's; "
+            "build the cache again with the student's template"
+        )
+    if cache_manifest["vocabulary"] > vocab:
+        raise TeacherCacheError(
+            f"teacher cache: holds ids up to {cache_manifest['vocabulary']}, the student's head has {vocab} rows; "
+            "choose a student of the same family"
+        )

@@ -1,0 +1,95 @@
+"""Completions sampled from the teacher, kept when they can be learnt from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from star_edge.calls.parse import parse_completion
+from star_edge.contracts import Example, TeacherCacheConfig, Tool
+from star_edge.data.chat import ChatCodec
+from star_edge.models.load import LoadedModel
+from star_edge.models.sampling import Sample
+from star_edge.models.sampling import sample as sample_batch
+from star_edge.progress import Progress, or_quiet
+from star_edge.rl.reward import star
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One completion of the teacher, with its distribution at every position of it.
+
+    completion_ids: (T,) the end-of-turn token included.
+    topk_ids, topk_logprobs: (T, K) int32 and float16, temperature 1, over the full vocabulary.
+    """
+
+    example_id: str
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    text: str
+    topk_ids: Tensor
+    topk_logprobs: Tensor
+
+
+def is_valid(text: str, tools: Sequence[Tool]) -> bool:
+    """True for a reply that says something, and for calls that parse and name only offered functions and parameters."""
+    parsed = parse_completion(text)
+    # The reward is -1 for exactly what must not be learnt; without a target it is 0 or more for all else.
+    return bool(parsed.calls or parsed.reply.strip()) and star(text, {}, tools) >= 0
+
+
+def sample(
+    loaded: LoadedModel,
+    codec: ChatCodec,
+    examples: Sequence[Example],
+    config: TeacherCacheConfig,
+    *,
+    seed: int,
+    progress: Progress | None = None,
+    what: str = "teacher rollouts",
+) -> Iterator[Rollout]:
+    """Sample `config.rollouts` completions a prompt; yield the valid ones that differ.
+
+    Kept is what ended by itself within `max_new_tokens` and is valid (`is_valid`); of completions with the same
+    tokens the first. Prompts of like length share a batch of `rows_per_forward` rows. What is drawn depends on the
+    seed and on the examples given, so a call with the same examples gives the same rollouts. `what` names the
+    progress bar.
+    """
+    prompts = [codec.prompt_ids(example) for example in examples]
+    by_length = sorted(range(len(examples)), key=lambda index: len(prompts[index]))
+    size = max(1, config.rows_per_forward // config.rollouts)
+    bar = or_quiet(progress).bar(what, len(examples))
+    for start in range(0, len(by_length), size):
+        batch = by_length[start : start + size]
+        samples = sample_batch(
+            loaded,
+            [prompts[index] for index in batch],
+            copies=config.rollouts,
+            temperature=config.temperature,
+            max_new_tokens=config.max_new_tokens,
+            generator=_generator(seed, [examples[index].id for index in batch], loaded.device),
+            top_k=config.top_k,
+        )
+        for index, drawn in zip(batch, samples, strict=True):
+            yield from _kept(codec, examples[index], prompts[index], drawn)
+        bar.update(start + len(batch))
+    bar.close()
+
+
+def _generator(seed: int, ids: Sequence[str], device: torch.device) -> torch.Generator:
+    """Draws of a batch depend on the seed and its examples, not on what was drawn before."""
+    digest = hashlib.sha256("\n".join([str(seed), *ids]).encode()).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big", signed=True))
+
+
+def _kept(codec: ChatCodec, example: Example, prompt: Sequence[int], drawn: Sequence[Sample]) -> Iterator[Rollout]:
+    seen: set[tuple[int, ...]] = set()
+    for one in drawn:
+        text = codec.tokenizer.decode(list(one.ids[:-1]), skip_special_tokens=False)
+        if one.stopped and one.ids not in seen and is_valid(text, example.tools):
+            seen.add(one.ids)
+            yield Rollout(example.id, tuple(prompt), one.ids, text, one.topk_ids, one.topk_logprobs)

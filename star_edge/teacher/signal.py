@@ -1,0 +1,81 @@
+"""What a trainer hears from a teacher: for each counted position its most likely tokens and how likely they are.
+
+A trainer cannot tell a cache from a live teacher. A batch comes from `star_edge.models.packing.pack` with one more
+tensor, `rows` (R,): the numbers of its rows in the trainer's data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from star_edge.models.packing import UNCOUNTED
+from star_edge.teacher.shards import CacheRow
+
+BATCH_INPUTS = ("input_ids", "sources", "positions", "segments")
+
+
+class TeacherSignal(Protocol):
+    """Source of (teacher_ids, teacher_logprobs) for a batch."""
+
+    def for_batch(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Both (N, K), for the N counted positions in the order of the batch's `sources`, on the batch's device."""
+        ...
+
+
+class LabelSignal:
+    """A teacher that is certain of the label, K = 1: forward KL to it is cross-entropy."""
+
+    def for_batch(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Labels as ids, log-probability 0."""
+        labels = batch["labels"]
+        ids = labels[labels != UNCOUNTED][:, None]
+        return ids, torch.zeros(ids.shape, device=ids.device)
+
+
+class CachedSignal:
+    """The teacher's words and distributions as they were stored."""
+
+    def __init__(self, rows: Sequence[CacheRow]) -> None:
+        self._rows = rows
+
+    def for_batch(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """int32 ids and float16 log-probabilities."""
+        rows = [self._rows[number] for number in batch["rows"].tolist()]
+        device = batch["input_ids"].device
+        ids, logprobs = torch.cat([row.topk_ids for row in rows]), torch.cat([row.topk_logprobs for row in rows])
+        return ids.to(device), logprobs.to(device)
+
+
+class LiveSignal:
+    """A teacher in memory, asked for every batch.
+
+    Args:
+        model: a causal language model after `add_counted_forward`, on the batches' device.
+        vocabulary: ids from here on are padding of the teacher's head: never named, though their mass counts.
+    """
+
+    def __init__(self, model: nn.Module, *, top_k: int, vocabulary: int, chunk: int = 1024) -> None:
+        self._model = model.eval()
+        self._top_k = min(top_k, vocabulary)
+        self._vocabulary = vocabulary
+        self._chunk = chunk
+
+    @torch.no_grad()
+    def for_batch(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """int64 ids and float32 log-probabilities."""
+        inputs = {name: batch[name] for name in BATCH_INPUTS if name in batch}
+        ids, logprobs = self._model(**inputs, then=self._top)
+        return ids, logprobs
+
+    def _top(self, hidden: Tensor, head: Tensor) -> tuple[Tensor, Tensor]:
+        pieces = []
+        for states in torch.split(hidden, self._chunk):
+            logits = (states @ head.T).float()
+            top = logits[:, : self._vocabulary].topk(self._top_k, dim=-1)
+            pieces.append((top.indices, top.values - logits.logsumexp(dim=-1, keepdim=True)))
+        ids, logprobs = zip(*pieces, strict=True)
+        return torch.cat(ids), torch.cat(logprobs)
