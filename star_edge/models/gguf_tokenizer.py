@@ -21,7 +21,7 @@ from star_edge.models.folder import CHAT_TEMPLATE, TOKENIZER, TOKENIZER_CONFIG, 
 # tokenizer.ggml.token_type, as in llama.h
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 1, 2, 3, 4, 5
 CHAT_TURN_END = "<|im_end|>"
-# Ends of a text, or of a turn: llama.cpp stops at each of them, whatever the file's EOS is.
+# Ends of a turn or a text in the families we know.
 END_TOKENS = (CHAT_TURN_END, "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "</s>")
 
 GPT2_SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -116,7 +116,10 @@ def _vocabulary(metadata: Mapping[str, Any], where: str) -> tuple[list[str], lis
 
 
 def _stop_ids(metadata: Mapping[str, Any], tokens: list[str], types: list[int]) -> tuple[int, ...]:
-    """The turn's end first when the chat template uses it, then the file's EOS, then the other ends."""
+    """The turn's end first when the chat template uses it, then the file's EOS, then another end; two at the most.
+
+    Two, because that is what a GGUF file can state (eos and eot), and every runtime is to stop at the same tokens.
+    """
     ends = {tokens[index]: index for index, kind in enumerate(types) if kind == CONTROL and tokens[index] in END_TOKENS}
     first = []
     if CHAT_TURN_END in ends and CHAT_TURN_END in metadata.get("tokenizer.chat_template", CHAT_TURN_END):
@@ -125,7 +128,7 @@ def _stop_ids(metadata: Mapping[str, Any], tokens: list[str], types: list[int]) 
         index = metadata.get(f"tokenizer.ggml.{name}_token_id")
         if index is not None and index < len(tokens):
             first.append(index)
-    return tuple(dict.fromkeys([*first, *ends.values()]))
+    return tuple(dict.fromkeys([*first, *ends.values()]))[:2]
 
 
 def _token(metadata: Mapping[str, Any], name: str, tokens: list[str]) -> str | None:
