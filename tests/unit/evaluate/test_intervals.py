@@ -1,0 +1,77 @@
+"""Intervals against hand-computed values and against what they promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from star_edge.evaluate.intervals import paired_bootstrap, wilson
+
+
+def test_wilson_by_hand():
+    """8 of 10: z2 = 3.8415, centre (0.8 + 0.19207) / 1.38415 = 0.71674, half 0.31364 / 1.38415 = 0.22659."""
+    low, high = wilson(8, 10)
+    assert low == pytest.approx(0.49016, abs=1e-5)
+    assert high == pytest.approx(0.94332, abs=1e-5)
+
+
+@given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_agrees_with_scipy_and_holds_the_share(case):
+    successes, n = case
+    low, high = wilson(successes, n)
+    theirs = binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    assert (low, high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+    assert 0.0 <= low <= successes / n <= high <= 1.0
+
+
+def test_nothing_is_known_without_a_case():
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(("successes", "n"), [(-1, 3), (4, 3), (1, 0)])
+def test_impossible_counts_are_refused(successes, n):
+    with pytest.raises(ValueError):
+        wilson(successes, n)
+
+
+def test_a_constant_difference_has_no_width():
+    assert paired_bootstrap([1, 2, 3], [0, 1, 2]) == (1.0, 1.0, 1.0)
+
+
+def test_the_difference_is_a_minus_b_and_lies_in_its_interval():
+    a, b = [1.0] * 30 + [0.0] * 10, [1.0] * 20 + [0.0] * 20
+    mean, low, high = paired_bootstrap(a, b)
+    assert mean == pytest.approx(0.25)
+    assert 0.0 < low < mean < high < 0.5
+    assert paired_bootstrap(b, a)[0] == pytest.approx(-0.25)
+
+
+def test_the_bootstrap_comes_near_the_normal_interval():
+    random = np.random.default_rng(5)
+    a, b = random.normal(0.3, 1.0, 400), random.normal(0.0, 1.0, 400)
+    mean, low, high = paired_bootstrap(list(a), list(b))
+    half = 1.96 * np.std(a - b) / np.sqrt(400)
+    assert (low, high) == pytest.approx((mean - half, mean + half), abs=0.02)
+
+
+def test_pairing_narrows_the_interval():
+    """The same scores shifted by nearly a constant: pairing sees the shift, unpaired noise would hide it."""
+    random = np.random.default_rng(7)
+    base = random.normal(0.0, 10.0, 100)
+    _, low, high = paired_bootstrap(list(base + 0.1), list(base))
+    assert low == pytest.approx(0.1)
+    assert high == pytest.approx(0.1)
+
+
+def test_a_seed_gives_the_same_interval_again():
+    a, b = [0, 1, 1, 0, 1], [1, 0, 1, 0, 0]
+    assert paired_bootstrap(a, b, seed=3) == paired_bootstrap(a, b, seed=3)
+
+
+@pytest.mark.parametrize(("a", "b"), [([], []), ([1.0], [1.0, 2.0])])
+def test_unpaired_scores_are_refused(a, b):
+    with pytest.raises(ValueError, match="same cases"):
+        paired_bootstrap(a, b)
