@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import permutations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from star_edge.calls.match import argument_hits, same_calls, same_value
@@ -104,6 +104,7 @@ SMALL_CALLS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(SMALL_CALLS, SMALL_CALLS)
 def test_argument_hits_are_the_best_over_every_matching(predicted, target):
     shorter, longer = sorted([predicted, target], key=len)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from star_edge.calls.match import same_value
@@ -46,6 +46,7 @@ def test_golden_ids_are_unique():
     assert len({row["id"] for row in ROWS}) == len(ROWS) >= 60
 
 
+@settings(deadline=None)
 @given(CALLS, TEXT)
 def test_what_is_formatted_is_read_back(calls, reply):
     text = format_calls(calls)
@@ -59,6 +60,7 @@ def test_what_is_formatted_is_read_back(calls, reply):
         assert parse_completion(text + "\n" + ending).calls == parsed.calls
 
 
+@settings(deadline=None)
 @given(GARBAGE)
 def test_garbage_never_raises_and_gives_calls_or_error_never_both(text):
     parsed = parse_completion(text)

@@ -7,7 +7,7 @@ import copy
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from star_edge.calls.schema import normalise_call, normalise_tool, normalise_tools
@@ -233,6 +233,7 @@ JUNK = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["name", "function", "parameters", "arguments", "description"]), JUNK))
 def test_junk_is_normalised_or_refused(raw):
     for normalise in (normalise_tool, normalise_call):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from star_edge.calls.parse import format_calls
@@ -101,6 +101,7 @@ CALLS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(CALLS, st.randoms(use_true_random=False))
 def test_the_order_of_parallel_calls_does_not_count(calls, random):
     shuffled = random.sample(calls, len(calls))
@@ -109,6 +110,7 @@ def test_the_order_of_parallel_calls_does_not_count(calls, random):
     assert judged.argument_right == judged.argument_total
 
 
+@settings(deadline=None)
 @given(CALLS, CALLS)
 def test_exact_calls_have_right_names_and_arguments(predicted, wanted):
     judged = judge(example(*wanted), format_calls(predicted))
@@ -117,6 +119,7 @@ def test_exact_calls_have_right_names_and_arguments(predicted, wanted):
     assert judged.argument_right <= judged.argument_total
 
 
+@settings(deadline=None)
 @given(st.text(st.characters()))
 def test_any_text_is_judged(text):
     judge(example(ALARM), text)

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
@@ -73,11 +73,13 @@ def test_golden_table_is_complete():
     assert sum(row["comment"].startswith("HOLE") for row in ROWS) >= 12
 
 
+@settings(deadline=None)
 @given(CALLS)
 def test_the_target_itself_scores_one(calls):
     assert score(format_calls(calls), target_of(calls), TOOLS) == 1.0
 
 
+@settings(deadline=None)
 @given(CALLS, st.randoms(use_true_random=False))
 def test_calls_of_different_names_may_come_in_any_order(calls, random):
     calls = list({call.name: call for call in calls}.values())
@@ -85,22 +87,26 @@ def test_calls_of_different_names_may_come_in_any_order(calls, random):
     assert score(format_calls(shuffled), target_of(calls), TOOLS) == pytest.approx(1.0)
 
 
+@settings(deadline=None)
 @given(CALLS, CALLS)
 def test_valid_calls_score_between_zero_and_one(predicted, wanted):
     assert 0.0 <= score(format_calls(predicted), target_of(wanted), TOOLS) <= 1.0
 
 
+@settings(deadline=None)
 @given(CALLS, CALL)
 def test_an_extra_call_never_helps_an_exact_completion(calls, extra):
     assert score(format_calls([*calls, extra]), target_of(calls), TOOLS) < 1.0
 
 
+@settings(deadline=None)
 @given(GARBAGE, GARBAGE, CALLS)
 def test_any_text_is_scored(completion, reply, calls):
     for target in ({"role": "assistant", "content": reply}, target_of(calls)):
         assert -1.0 <= score(completion, target, TOOLS) <= 1.0
 
 
+@settings(deadline=None)
 @given(GARBAGE)
 def test_a_call_that_was_not_offered_costs_one_whatever_surrounds_it(text):
     completion = f'{text}<tool_call>{{"name": "nope", "arguments": {{}}}}</tool_call>'
@@ -110,6 +116,7 @@ def test_a_call_that_was_not_offered_costs_one_whatever_surrounds_it(text):
 SCORER = RougeScorer(["rougeL"], use_stemmer=True)
 
 
+@settings(deadline=None)
 @given(WORDS | st.text(max_size=30), WORDS | st.text(max_size=30))
 def test_text_similarity_is_the_packages_rouge_l(predicted, wanted):
     expected = 1.0 if predicted == wanted else SCORER.score(wanted, predicted)["rougeL"].fmeasure
