@@ -1,0 +1,352 @@
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from star_edge.contracts import Checkpoint, DistillConfig, OptimizerConfig, TeacherCacheConfig, TuningConfig
+from star_edge.data.chat import EncodedExample
+from star_edge.distill import trainer as module
+from star_edge.distill import training
+from star_edge.distill.chunked import objective_sum
+from star_edge.distill.objectives import BASELINES, objective_of
+from star_edge.distill.trainer import DistillTrainer, LikeLengths, run_ckd, run_sft, training_arguments
+from star_edge.distill.training import newest_checkpoint, rows_per_device
+from star_edge.errors import TeacherCacheError, TrainingError
+from star_edge.models.load import load, tokenizer_fingerprint
+from star_edge.models.packing import add_counted_forward
+from star_edge.teacher.cache import CacheFingerprint, build, open_cache
+from star_edge.teacher.rollout import Rollout
+from star_edge.teacher.signal import CachedSignal, LabelSignal, LiveSignal
+
+OPTIMIZER = OptimizerConfig(lr=1e-3, warmup_share=0.0, rows_per_step=6, rows_per_forward=3, max_steps=4, save_every=2)
+LORA = TuningConfig(rank=4, alpha=8, last_layers=1)
+FULL = TuningConfig(method="full")
+
+
+def encoded_rows(count=18):
+    """Rows of many lengths, two answers to every third prompt."""
+    generator = torch.Generator().manual_seed(0)
+    rows = []
+    for number in range(count):
+        length = 5 + number % 7
+        prompt = rows[-1].prompt_ids if number % 3 == 1 else draw(length, generator)
+        rows.append(EncodedExample(str(number), (*prompt, *draw(2 + number % 5, generator)), len(prompt)))
+    return rows
+
+
+def draw(length, generator):
+    return tuple(torch.randint(3, 700, (length,), generator=generator).tolist())
+
+
+@pytest.fixture(scope="module")
+def student(tiny_student):
+    return Checkpoint(tiny_student, "base")
+
+
+def sft(student, out, *, tuning=LORA, rows=None, **changes):
+    optimizer = replace(OPTIMIZER, **changes)
+    return run_sft(optimizer, tuning, student, rows or encoded_rows(), out, stage="warmup", device="cpu", seed=1)
+
+
+def losses(out):
+    return [json.loads(line)["loss"] for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def weights(checkpoint):
+    (file,) = checkpoint.folder.glob("*.safetensors")
+    return load_file(file)
+
+
+def one_step(student, out, *, signal=None, objective=None, rows=None, per_forward=6):
+    """A Trainer that does one step of six rows by SGD-free means: its gradients are left on the model."""
+    rows = rows or [(row.prompt_ids, row.completion_ids) for row in encoded_rows(6)]
+    optimizer = replace(OPTIMIZER, rows_per_forward=per_forward, max_steps=1, lr=0.0)
+    args = training_arguments(optimizer, out, rows=len(rows), device="cpu", seed=1)
+    args.max_grad_norm = 0.0
+    model = load(student, device="cpu", trainable=True).model
+    trainer = DistillTrainer(
+        model,
+        args,
+        rows=rows,
+        signal=signal or LabelSignal(),
+        objective=objective or BASELINES["ce"],
+        chunk=7,
+        pad_id=0,
+    )
+    collected = {}
+
+    def collect(optimizer, *_):
+        collected.update({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+
+    trainer.create_optimizer()
+    trainer.optimizer.register_step_pre_hook(collect)
+    loss = trainer.train().training_loss
+    return loss, collected
+
+
+def test_fine_tuning_learns_its_rows_and_leaves_an_adapter(student, tmp_path):
+    rows = encoded_rows(6)
+    checkpoint = sft(student, tmp_path, rows=rows, lr=2e-2, max_steps=12)
+    assert checkpoint == Checkpoint(tmp_path / "adapter", "warmup", student.folder)
+    steps = losses(tmp_path)
+    assert len(steps) == 12
+    assert steps[-1] < steps[0] - 1.0
+    assert load(checkpoint, device="cpu").model.peft_config["default"].r == 4
+
+
+def test_full_fine_tuning_leaves_a_model_with_the_tokenizers_own_bytes(student, tmp_path):
+    checkpoint = sft(student, tmp_path, tuning=FULL, max_steps=1)
+    assert not checkpoint.is_adapter
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
+        assert (checkpoint.folder / name).read_bytes() == (student.folder / name).read_bytes()
+    assert {path.name for path in checkpoint.folder.iterdir()} == {path.name for path in student.folder.iterdir()}
+    before, after = load_file(student.folder / "model.safetensors"), weights(checkpoint)
+    assert before.keys() == after.keys()
+    assert not torch.equal(before["model.embed_tokens.weight"], after["model.embed_tokens.weight"])
+
+
+def test_loss_is_the_mean_over_counted_tokens_however_the_step_is_cut(student, tmp_path):
+    rows = encoded_rows(6)
+    model = load(student, device="cpu").model
+    total = sum(
+        torch.nn.functional.cross_entropy(
+            model(input_ids=torch.tensor([row.input_ids])).logits[0, row.prompt_length - 1 : -1],
+            torch.tensor(row.completion_ids),
+            reduction="sum",
+        )
+        for row in rows
+    )
+    expected = total.item() / sum(len(row.completion_ids) for row in rows)
+    together, gradients = one_step(student, tmp_path / "a")
+    apart, same_gradients = one_step(student, tmp_path / "b", per_forward=1)
+    assert together == pytest.approx(expected, rel=1e-4)
+    assert apart == pytest.approx(expected, rel=1e-4)
+    assert gradients.keys() == same_gradients.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, same_gradients[name], rtol=1e-3, atol=1e-5)
+
+
+def cached_rows(teacher, rows, top_k):
+    """What a cache of these rows would hold, from a teacher-forced pass of its own."""
+    for row in rows:
+        logits = teacher(input_ids=torch.tensor([row.input_ids])).logits[0, row.prompt_length - 1 : -1]
+        top = logits.log_softmax(-1).topk(top_k)
+        yield Rollout(row.id, row.prompt_ids, row.completion_ids, "", top.indices.int(), top.values.half())
+
+
+def test_a_live_teacher_and_its_cache_teach_the_same(student, tiny_student, tmp_path):
+    from tiny_models import write_tiny_llama
+
+    folder = write_tiny_llama(tmp_path / "teacher", "", seed=5)
+    (folder / "chat_template.jinja").write_text("none")
+    teacher = load(Checkpoint(folder, "base"), device="cpu").model
+    cached = CachedSignal(list(cached_rows(teacher, encoded_rows(6), top_k=9)))
+    add_counted_forward(teacher)
+    live = LiveSignal(teacher, top_k=9, vocabulary=800)
+    objective = objective_of(DistillConfig(tail_top_m=9))
+    loss, gradients = one_step(student, tmp_path / "a", signal=cached, objective=objective)
+    same_loss, same_gradients = one_step(student, tmp_path / "b", signal=live, objective=objective)
+    assert loss == pytest.approx(same_loss, rel=1e-3)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, same_gradients[name], rtol=2e-2, atol=1e-3)
+
+
+def test_the_full_logits_are_never_computed(student, tmp_path, monkeypatch):
+    model = load(student, device="cpu", trainable=True).model
+    add_counted_forward(model)
+    monkeypatch.setattr(module, "add_counted_forward", lambda model: None)
+    monkeypatch.setattr(model.lm_head, "forward", None)
+    args = training_arguments(replace(OPTIMIZER, max_steps=1), tmp_path, rows=6, device="cpu", seed=1)
+    rows = [(row.prompt_ids, row.completion_ids) for row in encoded_rows(6)]
+    trainer = DistillTrainer(model, args, rows=rows, signal=LabelSignal(), objective=BASELINES["ce"], chunk=5, pad_id=0)
+    assert trainer.train().training_loss > 1
+
+
+def test_backward_stops_below_the_trained_layers(student, tmp_path, monkeypatch):
+    seen = []
+    real = DistillTrainer.compute_loss
+
+    def watch(self, model, inputs, **given):
+        layers = model.get_base_model().model.layers
+        hooks = [layer.register_forward_hook(note) for layer in layers]
+        loss = real(self, model, inputs, **given)
+        for hook in hooks:
+            hook.remove()
+        return loss
+
+    def note(layer, inputs, output):
+        seen.append((output[0] if isinstance(output, tuple) else output).requires_grad)
+
+    monkeypatch.setattr(DistillTrainer, "compute_loss", watch)
+    sft(student, tmp_path, max_steps=1)
+    assert seen == [False, True] * 2
+
+
+def test_padding_changes_nothing(student, tmp_path):
+    rows = [(row.prompt_ids, row.completion_ids) for row in encoded_rows(6)]
+    first = one_step(student, tmp_path / "a", rows=rows)[0]
+    second = one_step(student, tmp_path / "b", rows=list(reversed(rows)), per_forward=2)[0]
+    assert first == pytest.approx(second, rel=1e-5)
+
+
+@pytest.mark.parametrize("tuning", [LORA, FULL], ids=["lora", "full"])
+def test_a_run_cut_short_ends_as_if_it_had_not_been(student, tmp_path, tuning, monkeypatch):
+    whole = sft(student, tmp_path / "whole", tuning=tuning)
+    cut = tmp_path / "cut"
+    real = DistillTrainer.compute_loss
+
+    def dies_in_step_four(self, *args, **given):
+        if self.state.global_step == 3:
+            raise KeyboardInterrupt
+        return real(self, *args, **given)
+
+    monkeypatch.setattr(DistillTrainer, "compute_loss", dies_in_step_four)
+    with pytest.raises(KeyboardInterrupt):
+        sft(student, cut, tuning=tuning)
+    monkeypatch.undo()
+    # A checkpoint that was cut while it was being written must not be taken for a whole one.
+    shutil.copytree(cut / "trainer" / "checkpoint-2", cut / "trainer" / "checkpoint-3")
+    (cut / "trainer" / "checkpoint-3" / "trainer_state.json").write_text('{"global_st')
+    resumed = sft(student, cut, tuning=tuning)
+    assert losses(cut) == losses(tmp_path / "whole")
+    expected = weights(whole)
+    for name, tensor in weights(resumed).items():
+        torch.testing.assert_close(tensor, expected[name])
+
+
+def test_a_finished_run_only_saves_again(student, tmp_path, monkeypatch):
+    first = weights(sft(student, tmp_path))
+    monkeypatch.setattr(DistillTrainer, "compute_loss", None)
+    again = weights(sft(student, tmp_path))
+    for name, tensor in again.items():
+        assert torch.equal(tensor, first[name])
+
+
+@pytest.mark.parametrize(
+    ("state", "found"),
+    [
+        ('{"global_step": 7, "max_steps": 9}', True),
+        ('{"global_step": 6, "max_steps": 9}', False),
+        ('{"global', False),
+        (None, False),
+    ],
+)
+def test_only_a_checkpoint_whose_state_names_its_step_is_whole(tmp_path, state, found):
+    folder = tmp_path / "trainer" / "checkpoint-7"
+    folder.mkdir(parents=True)
+    if state is not None:
+        (folder / "trainer_state.json").write_text(state)
+    assert newest_checkpoint(tmp_path) == (folder if found else None)
+
+
+def test_an_adapter_goes_on_as_the_same_adapter(student, tmp_path):
+    first = sft(student, tmp_path / "first", max_steps=1)
+    second = sft(first, tmp_path / "second", max_steps=1)
+    assert second.base == student.folder
+    assert weights(first).keys() == weights(second).keys()
+    assert any(not torch.equal(tensor, weights(first)[name]) for name, tensor in weights(second).items())
+    with pytest.raises(TrainingError, match="must be 'lora'"):
+        sft(first, tmp_path / "third", tuning=FULL)
+
+
+def test_no_rows_are_refused(student, tmp_path):
+    with pytest.raises(TrainingError, match="warmup: there is no row"):
+        run_sft(OPTIMIZER, LORA, student, [], tmp_path, stage="warmup", device="cpu", seed=1)
+
+
+# ---------------------------------------------------------------------------------------------------------- batches
+
+
+def test_batches_keep_prompts_together_and_lengths_alike():
+    prompts = [(number,) * (5 + number * 7 % 90) for number in range(200)]
+    rows = [(prompt, (1,) * length) for prompt in prompts for length in (3, 5)]
+    order = list(LikeLengths(rows, 8, seed=0))
+    assert sorted(order) == list(range(400))
+    forwards = [order[place : place + 8] for place in range(0, 400, 8)]
+    assert all(len({rows[number][0] for number in forward}) == 4 for forward in forwards)
+    padded = sum(8 * max(len(rows[n][0]) + len(rows[n][1]) for n in forward) for forward in forwards)
+    assert padded < 1.15 * sum(len(prompt) + len(completion) for prompt, completion in rows)
+    assert [len(rows[forward[0]][0]) for forward in forwards] != sorted(len(rows[f[0]][0]) for f in forwards)
+
+
+def test_order_depends_on_seed_and_epoch_alone():
+    rows = [((number,), (1, 2)) for number in range(50)]
+    sampler = LikeLengths(rows, 4, seed=0)
+    first = list(sampler)
+    sampler.set_epoch(1)
+    assert list(sampler) != first
+    sampler.set_epoch(0)
+    assert list(sampler) == first
+    assert list(LikeLengths(rows, 4, seed=1)) != first
+
+
+@pytest.mark.parametrize(
+    ("rows_per_step", "rows_per_forward", "devices", "expected"),
+    [(128, 8, 1, (8, 16)), (128, 8, 4, (8, 4)), (6, 4, 1, (3, 2)), (7, 4, 1, (1, 7)), (2, 8, 2, (1, 1))],
+)
+def test_a_step_has_exactly_its_rows(rows_per_step, rows_per_forward, devices, expected, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", str(devices))
+    assert rows_per_device(rows_per_step, rows_per_forward, what="rows") == expected
+
+
+def test_devices_that_cannot_share_a_step_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(TrainingError, match=r"optimizer.rows_per_step is 6|rows is 128, which 3 processes"):
+        training.rows_per_device(128, 8, what="rows")
+
+
+# -------------------------------------------------------------------------------------------------------------- ckd
+
+
+@pytest.fixture(scope="module")
+def cache(student, tmp_path_factory):
+    """A cache of this very student's own words."""
+    from star_edge.contracts import Example
+    from star_edge.data.chat import ChatCodec
+
+    loaded = load(student, device="cpu")
+    chatty = replace(loaded, stop_token_ids=tuple(range(0, 800, 3)))
+    config = TeacherCacheConfig(rollouts=4, max_new_tokens=6, top_k=5, rows_per_forward=8)
+    fingerprint = CacheFingerprint.of(
+        student,
+        label="tiny",
+        revision=None,
+        tokenizer=tokenizer_fingerprint(student.folder),
+        template=loaded.template,
+        config=config,
+    )
+    examples = [
+        Example(str(n), "test", ({"role": "user", "content": f"Say {n}"}, {"role": "assistant", "content": "x"}), ())
+        for n in range(4)
+    ]
+    codec = ChatCodec(loaded.tokenizer, loaded.template)
+    return build(chatty, codec, examples, config, tmp_path_factory.mktemp("cache"), fingerprint=fingerprint, seed=2)
+
+
+@pytest.mark.parametrize("objective", ["ce", "fkl", "rkl", "akl", "ckd"])
+def test_every_objective_distils_a_cache(student, cache, tmp_path, objective):
+    optimizer = replace(OPTIMIZER, rows_per_step=12, rows_per_forward=4, max_steps=2)
+    config = DistillConfig(LORA, optimizer, objective, tail_top_m=10, chunk=16)
+    checkpoint = run_ckd(config, student, cache, tmp_path, device="cpu", seed=1)
+    assert checkpoint == Checkpoint(tmp_path / "adapter", "ckd", student.folder)
+    model = load(student, device="cpu").model
+    total = 0.0
+    for row in open_cache(cache.folder).rows:
+        logits = model(input_ids=torch.tensor([[*row.prompt_ids, *row.completion_ids]])).logits
+        ids, logprobs = row.topk_ids, row.topk_logprobs
+        if objective == "ce":
+            ids, logprobs = torch.tensor(row.completion_ids)[:, None], torch.zeros(len(ids), 1)
+        total += objective_sum(objective_of(config), logits[0, len(row.prompt_ids) - 1 : -1], ids, logprobs).item()
+    assert cache.rows == 12
+    assert losses(tmp_path)[0] == pytest.approx(total / cache.positions, abs=2e-4)
+
+
+def test_a_cache_of_another_template_is_refused_before_step_one(student, cache, tmp_path):
+    folder = shutil.copytree(student.folder, tmp_path / "student")
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    with pytest.raises(TeacherCacheError, match="another chat template"):
+        run_ckd(DistillConfig(), Checkpoint(folder, "base"), cache, tmp_path / "out", device="cpu", seed=1)
+    assert not (tmp_path / "out").exists()
