@@ -11,7 +11,6 @@ that was cut short is only noticed in the middle of it. Dequantisation is the gg
 from __future__ import annotations
 
 import mmap
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +82,7 @@ class GgufFile:
             raise ModelError(f"{path}: cannot be read ({error}); give the path of a GGUF file") from None
         try:
             self._read_header()
-        except (_CutShort, struct.error, UnicodeDecodeError, KeyError, ValueError, OverflowError) as error:
+        except (_CutShort, ArithmeticError, LookupError, TypeError, ValueError) as error:
             reason = f"{error}" if isinstance(error, _CutShort) else "its header makes no sense"
             raise ModelError(f"{path}: GGUF file is cut short or damaged ({reason}); fetch it again") from None
 
@@ -144,7 +143,7 @@ class GgufFile:
         return np.frombuffer(self._take(size), dtype)[0].item()
 
     def _string(self) -> str:
-        (length,) = struct.unpack("<Q", self._take(8))
+        length = int.from_bytes(self._take(8), "little")
         return self._take(length).decode("utf-8")
 
     def _value(self, kind: int) -> Any:

@@ -38,6 +38,13 @@ SPLITS: Mapping[str, tuple[str, ...]] = {
     "llama-bpe": (LLAMA3_SPLIT,),
     "default": (PUNCTUATION, GPT2_SPLIT, r"\p{N}+", "[0-9][0-9][0-9]"),
 }
+ALIASES: Mapping[str, str] = {
+    "phi-2": "gpt-2",
+    "starcoder": "smollm",
+    "deepseek-r1-qwen": "qwen2",
+    "llama3": "llama-bpe",
+    "llama-v3": "llama-bpe",
+}
 # llama-bpe takes a piece that is a token as it is, without going through the merges, and begins texts with BOS.
 WHOLE_PIECES_FIRST = ("llama-bpe",)
 
@@ -77,7 +84,8 @@ def write_tokenizer(metadata: Mapping[str, Any], out: Path, *, where: str, conte
 
 def build_tokenizer(metadata: Mapping[str, Any], tokens: list[str], types: list[int], *, where: str) -> Tokenizer:
     """The tokenizer in memory; see `write_tokenizer`."""
-    pre = metadata.get("tokenizer.ggml.pre", "default")
+    stated = metadata.get("tokenizer.ggml.pre", "default")
+    pre = ALIASES.get(stated, stated)
     if pre not in SPLITS:
         raise ModelError(f"{where}: pre-tokenizer '{pre}' is not known (known: {', '.join(sorted(SPLITS))})")
     merges = [tuple(merge.split(" ", 1)) for merge in metadata.get("tokenizer.ggml.merges", [])]

@@ -1,0 +1,34 @@
+"""Tiny models in memory, shared by the tests of this folder; treat them as read-only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from star_edge.contracts import Checkpoint
+from star_edge.models.load import LoadedModel, load
+
+
+@pytest.fixture(scope="session")
+def loaded_student(tiny_student: Path) -> LoadedModel:
+    return load(Checkpoint(tiny_student, "base"), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def loaded_qwen2(tiny_qwen2: Path) -> LoadedModel:
+    return load(Checkpoint(tiny_qwen2, "base"), device="cpu")
+
+
+@pytest.fixture(params=["llama", "qwen2"])
+def loaded_tiny(request: pytest.FixtureRequest) -> LoadedModel:
+    """Each tiny model in turn."""
+    loaded: LoadedModel = request.getfixturevalue("loaded_student" if request.param == "llama" else "loaded_qwen2")
+    return loaded
+
+
+@pytest.fixture(params=["llama", "qwen2"])
+def tiny_folder(request: pytest.FixtureRequest) -> Path:
+    """Each tiny model's folder in turn."""
+    folder: Path = request.getfixturevalue("tiny_student" if request.param == "llama" else "tiny_qwen2")
+    return folder
