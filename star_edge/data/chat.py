@@ -57,14 +57,15 @@ class ChatCodec:
 
         Raises: DataError: as `encode`.
         """
-        encoded = self.encode(example)
-        return str(self.tokenizer.decode(list(encoded.completion_ids[:-1]), skip_special_tokens=False))
+        ids = list(self.encode(example).completion_ids[:-1])
+        return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     def encode(self, example: Example) -> EncodedExample:
         """Ids of the prompt and its completion; the completion ends with the turn-end token.
 
         Raises: DataError: the template renders the prompt differently once the answer follows, the tokens of the
-            prompt are not the first tokens of the whole, or the answer's turn is not ended by a special token.
+            prompt are not the first tokens of the whole, or the answer's turn is not ended by a special token that
+            occurs nowhere else in it.
         """
         prompt = self.prompt_text(example)
         whole = self._render(example, example.messages, add_generation_prompt=False)
@@ -79,6 +80,8 @@ class ChatCodec:
                 f"row {example.id}: the chat template does not end the assistant's turn with a special token of this "
                 "tokenizer; set chat_template to 'hermes' or use the model's own tokenizer"
             )
+        if input_ids[-1] in input_ids[len(prompt_ids) : -1]:
+            raise DataError(f"row {example.id}: the answer contains the token that ends the turn")
         return EncodedExample(example.id, tuple(input_ids), len(prompt_ids))
 
     def _render(self, example: Example, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:

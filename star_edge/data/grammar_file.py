@@ -223,7 +223,7 @@ def _phrases(node: _Node, slots: _Slots) -> dict[Side, tuple[Phrase, ...]]:
 def _phrase(node: _Node, slots: _Slots) -> Phrase:
     has_constants = isinstance(node.value, Mapping)
     text = node.only("say with").at("say", str).value if has_constants else node.value
-    constants = node.at("with", dict) if has_constants else node.child("with", {})
+    constants = node.at("with", dict, default={}) if has_constants else node.child("with", {})
     if not isinstance(text, str) or not text:
         node.fail("must be a text, or {say: text, with: {parameter: constant}}")
     for entry in constants.children():

@@ -2,7 +2,7 @@
 
 Canonical messages hold `role` and `content` (a string), an assistant's calls as `tool_calls` of
 `{"name", "arguments"}`, and a tool result's `name` where there is one. A `<think>` block at the start of an
-assistant's turn is left out: thinking is off everywhere.
+assistant's turn is left out, for thinking is off everywhere, and so is white space around the turn.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _message(raw: Any) -> Message:
 
 
 def _assistant(raw: Mapping[str, Any]) -> Message:
-    text = _THINKING.sub("", _text(raw.get("content") or ""))
+    text = _THINKING.sub("", _text(raw.get("content") or "")).strip()
     listed = raw.get("tool_calls") or []
     if not isinstance(listed, list):
         raise DataError(f"'tool_calls' must be a list, not {type(listed).__name__}")

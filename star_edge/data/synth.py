@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 from star_edge.contracts import Example, Message
 from star_edge.data.grammar import Grammar, MissingParameter, Phrase, Side, ToolGrammar, Value, fill
 from star_edge.data.grammar_file import parse_grammar
+from star_edge.data.overlap import normalise_text
 from star_edge.errors import DataError
 
 Item = TypeVar("Item")
@@ -84,12 +85,13 @@ class _Generator:
         self.where = where
         self.rng = random.Random(f"{seed}/{side}")
         self._decks: dict[tuple[str, ...], Deck[Any]] = {}
-        self._draws: dict[str, Callable[[], _Request]] = {
-            "multiple": self.single_call,
-            "parallel": self.parallel_calls,
-            "not_offered": self.not_offered,
-            "off_topic": self.off_topic,
-            "ask_missing": self.missing_parameter,
+        incomplete = [tool for tool in grammar.tools if tool.missing]
+        self._kinds: dict[str, tuple[Sequence[Any], Callable[[Any], _Request]]] = {
+            "multiple": (grammar.tools, self.single_call),
+            "parallel": (grammar.tools, self.parallel_calls),
+            "not_offered": (grammar.tools, self.not_offered),
+            "off_topic": ((None,), self.off_topic),
+            "ask_missing": (incomplete, self.missing_parameter),
         }
 
     def rows(self) -> list[Example]:
@@ -117,11 +119,15 @@ class _Generator:
         )
 
     def fresh_request(self, kind: str) -> _Request:
-        """A request that was not made before; draws again, a set number of times, when it was."""
-        draw = self._draws[kind]
+        """A request that was not made before; draws again, a set number of times, when it was.
+
+        Its subject (a tool, or none) is dealt once, so that drawing again leaves the mixture balanced.
+        """
+        subjects, draw = self._kinds[kind]
+        subject = self.deck(subjects, kind).deal()
         for _ in range(MAX_DRAWS):
-            request = draw()
-            key = " ".join(request.text.casefold().split())
+            request = draw(subject)
+            key = normalise_text(request.text)
             if key not in self.seen:
                 self.seen.add(key)
                 return request
@@ -135,15 +141,13 @@ class _Generator:
         offered = [*request.needed, *self.rng.sample(others, count - len(needed))]
         return self.rng.sample(offered, len(offered))
 
-    def single_call(self) -> _Request:
-        tool = self.deck(self.grammar.tools, "multiple").deal()
+    def single_call(self, tool: ToolGrammar) -> _Request:
         phrase = self.deck(tool.phrases[self.side], "phrase", tool.name).deal()
         values = self.draw(phrase)
         return _Request(self.wrap(fill(phrase.text, values), phrase, phrase), _calls((tool, phrase, values)), (tool,))
 
-    def parallel_calls(self) -> _Request:
+    def parallel_calls(self, first: ToolGrammar) -> _Request:
         """Two imperatives joined: of one tool every other time that makes sense, else of two."""
-        first = self.deck(self.grammar.tools, "parallel").deal()
         twice = first.repeats and self.deck((True, False), "twice").deal()
         others = [tool for tool in self.grammar.tools if tool is not first]
         second = first if twice else self.deck(others, "second", first.name).deal()
@@ -156,17 +160,15 @@ class _Generator:
         needed = (first,) if first is second else (first, second)
         return _Request(self.wrap(text, one, other), answer, needed)
 
-    def not_offered(self) -> _Request:
-        tool = self.deck(self.grammar.tools, "not_offered").deal()
+    def not_offered(self, tool: ToolGrammar) -> _Request:
         phrase = self.deck(tool.phrases[self.side], "refused phrase", tool.name).deal()
         return _Request(self.said(phrase), _reply(self.grammar.refusal), (), frozenset({tool.name}) | tool.similar)
 
-    def off_topic(self) -> _Request:
-        phrase = self.deck(self.grammar.off_topic[self.side], "off topic").deal()
+    def off_topic(self, _: None) -> _Request:
+        phrase = self.deck(self.grammar.off_topic[self.side], "off-topic phrase").deal()
         return _Request(self.said(phrase), _reply(self.grammar.refusal), ())
 
-    def missing_parameter(self) -> _Request:
-        tool = self.deck([tool for tool in self.grammar.tools if tool.missing], "missing").deal()
+    def missing_parameter(self, tool: ToolGrammar) -> _Request:
         missing: MissingParameter = self.deck(tool.missing, "missing", tool.name).deal()
         phrase = self.deck(missing.phrases[self.side], "missing phrase", tool.name, missing.ask).deal()
         return _Request(self.said(phrase), _reply(missing.ask), (tool,))
