@@ -1,0 +1,239 @@
+"""The data stage from files to files."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_grammar import SMALL
+from transformers import AutoTokenizer
+
+from star_edge.calls.template import HERMES
+from star_edge.contracts import DataConfig, Dataset, SourceConfig
+from star_edge.data.build import build, read_examples, source_file
+from star_edge.data.chat import ChatCodec
+from star_edge.data.split import called_tools
+from star_edge.errors import ArtifactError, DataError
+
+SYNTH = SourceConfig(synth="own.yaml")
+
+
+def row(tool: str, request: str, **more: Any) -> dict[str, Any]:
+    answer = {"role": "assistant", "content": None, "tool_calls": [{"name": tool, "arguments": {}}]}
+    return {"messages": [{"role": "user", "content": request}, answer], "tools": [{"name": tool}], **more}
+
+
+ROWS = [row(tool, f"{tool} {number}") for number in range(5) for tool in ("light", "volume", "note", "call")]
+
+
+@pytest.fixture(scope="module")
+def codec(tiny_student: Path) -> ChatCodec:
+    return ChatCodec(AutoTokenizer.from_pretrained(tiny_student), HERMES)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A recipe's folder with rows, plain and compressed, and a grammar."""
+    folder = tmp_path / "recipe"
+    folder.mkdir()
+    lines = "".join(json.dumps(each) + "\n" for each in ROWS)
+    (folder / "rows.jsonl").write_text(lines)
+    (folder / "rows.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    (folder / "own.yaml").write_text(SMALL)
+    return folder
+
+
+def run(config: DataConfig, codec: ChatCodec, folder: Path, *, seed: int = 1) -> Dataset:
+    return build(config, codec, folder.parent / "out", seed=seed, recipe_folder=folder)
+
+
+def config(*names: str, **more: Any) -> DataConfig:
+    return DataConfig(train=tuple(SourceConfig(path=name) for name in names), **more)
+
+
+def summary_of(dataset: Dataset) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads((dataset.folder / "summary.json").read_text())
+    return summary
+
+
+def rejected_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder.parent / "out" / "rejected.jsonl").read_text().splitlines()]
+
+
+def add_lines(folder: Path, *lines: str, name: str = "rows.jsonl") -> None:
+    path = folder / name
+    path.write_text(path.read_text() + "".join(f"{line}\n" for line in lines))
+
+
+def test_synthetic_sides_go_to_their_own_files(codec: ChatCodec, folder: Path) -> None:
+    dataset = run(DataConfig(train=(SYNTH,), heldout=(SYNTH,)), codec, folder)
+
+    assert (dataset.train_rows, dataset.heldout_rows) == (60, 20)
+    assert {e.id.split("-")[1] for e in read_examples(dataset.train)} == {"train"}
+    assert {e.id.split("-")[1] for e in read_examples(dataset.heldout)} == {"heldout"}
+    assert summary_of(dataset)["split"] == {"by": "source"}
+
+
+def test_limit_takes_the_first_rows(codec: ChatCodec, folder: Path) -> None:
+    limited = SourceConfig(synth="own.yaml", limit=7)
+    few = read_examples(run(DataConfig(train=(limited,), heldout=(limited,)), codec, folder).train)
+    all_rows = read_examples(run(DataConfig(train=(SYNTH,), heldout=(SYNTH,)), codec, folder).train)
+
+    assert few == all_rows[:7]
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
+def test_rows_without_a_heldout_source_are_split_by_called_tool(codec: ChatCodec, folder: Path, name: str) -> None:
+    dataset = run(config(name, heldout_tool_share=0.25), codec, folder)
+    train, heldout = (
+        {tool for e in read_examples(p) for tool in called_tools(e)} for p in (dataset.train, dataset.heldout)
+    )
+
+    assert (dataset.train_rows, dataset.heldout_rows) == (15, 5)
+    assert len(heldout) == 1
+    assert not train & heldout
+    assert summary_of(dataset)["split"]["heldout_tools"] == sorted(heldout)
+
+
+def test_heldout_source_is_taken_whole(codec: ChatCodec, folder: Path) -> None:
+    dataset = run(config("rows.jsonl", heldout=(SourceConfig(path="rows.jsonl.gz"),)), codec, folder)
+    overlap = summary_of(dataset)["overlap"]
+
+    assert (dataset.train_rows, dataset.heldout_rows) == (20, 20)
+    assert overlap["exact"]["train_rows"] == 20
+
+
+def test_same_seed_writes_the_same_bytes(codec: ChatCodec, folder: Path) -> None:
+    names = ("train.jsonl", "heldout.jsonl", "rejected.jsonl", "summary.json")
+    written = [
+        [(run(config("rows.jsonl"), codec, folder).folder / name).read_bytes() for name in names] for _ in range(2)
+    ]
+
+    assert written[0] == written[1]
+
+
+def test_rows_of_one_id_get_ids_of_their_own(codec: ChatCodec, folder: Path) -> None:
+    same = [json.dumps(row(tool, tool, id="x")) for tool in ("light", "volume", "note")]
+    (folder / "same.jsonl").write_text("\n".join(same))
+    dataset = run(config("same.jsonl"), codec, folder)
+
+    assert sorted(e.id for path in (dataset.train, dataset.heldout) for e in read_examples(path)) == ["x", "x~2", "x~3"]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"messages": [', "broken JSON"),
+        (json.dumps({"messages": []}), "'messages' must be a list"),
+        (json.dumps(row("light", "on", tools=[])), "calls 'light', which is not among the tools"),
+    ],
+)
+def test_few_bad_rows_are_recorded_counted_and_skipped(codec: ChatCodec, folder: Path, line: str, reason: str) -> None:
+    add_lines(folder, line, json.dumps(row("light", "the last")))
+    dataset = run(config("rows.jsonl", max_bad_share=0.05), codec, folder)
+    (rejected,) = rejected_of(folder)
+
+    assert dataset.train_rows + dataset.heldout_rows == 21
+    assert rejected["file"] == str(folder / "rows.jsonl")
+    assert rejected["line"] == 21
+    assert reason in rejected["reason"]
+    assert not rejected["reason"].startswith(str(folder))
+    assert summary_of(dataset)["sources"][0]["bad"] == 1
+
+
+def test_too_many_bad_rows_stop_with_the_first_and_list_them_all(codec: ChatCodec, folder: Path) -> None:
+    add_lines(folder, "{", "[]")
+
+    with pytest.raises(
+        DataError, match=r"rows\.jsonl:21: broken JSON .*; 2 of 22 rows are bad, more than max_bad_share 0\.05"
+    ):
+        run(config("rows.jsonl", max_bad_share=0.05), codec, folder)
+    assert [entry["line"] for entry in rejected_of(folder)] == [21, 22]
+    assert not (folder.parent / "out" / "train.jsonl").exists()
+
+
+def test_rows_the_template_cannot_carry_are_refused_and_counted(codec: ChatCodec, folder: Path) -> None:
+    broken = row("light", "on")
+    broken["messages"][-1] = {"role": "assistant", "content": "One.<|im_end|>Two."}
+    add_lines(folder, json.dumps(broken))
+    dataset = run(config("rows.jsonl", max_bad_share=0.05), codec, folder)
+
+    assert summary_of(dataset)["sources"][0] | {"side": ""} == {
+        "source": "rows.jsonl", "side": "", "read": 21, "kept": 20, "bad": 0, "refused": 1, "too_long": 0,
+    }  # fmt: skip
+    assert "the token that ends the turn" in rejected_of(folder)[0]["reason"]
+
+
+def test_template_that_suits_no_row_stops_the_run(codec: ChatCodec, folder: Path) -> None:
+    dropping = ChatCodec(codec.tokenizer, "{% for m in messages %}{{ m.content }}{% endfor %}")
+
+    with pytest.raises(DataError, match=r"rows\.jsonl:1: .*20 of 20 rows are bad"):
+        run(config("rows.jsonl"), dropping, folder)
+
+
+@pytest.mark.parametrize(("limit", "answer"), [("max_prompt_tokens", "Ok."), ("max_completion_tokens", "many " * 300)])
+def test_long_rows_are_dropped_but_not_bad(codec: ChatCodec, folder: Path, limit: str, answer: str) -> None:
+    long = row("light", "long " * 300 if limit == "max_prompt_tokens" else "short")
+    long["messages"][-1] = {"role": "assistant", "content": answer}
+    add_lines(folder, json.dumps(long))
+    dataset = run(config("rows.jsonl", max_bad_share=0.0, **{limit: 250}), codec, folder)
+    source = summary_of(dataset)["sources"][0]
+
+    assert (source["too_long"], source["bad"], source["refused"], source["kept"]) == (1, 0, 0, 20)
+    assert rejected_of(folder) == []
+
+
+def test_nothing_left_says_why(codec: ChatCodec, folder: Path) -> None:
+    with pytest.raises(DataError, match=r"no training rows are left \(0 bad, 80 too long\)"):
+        run(DataConfig(train=(SYNTH,), heldout=(SYNTH,), max_prompt_tokens=5), codec, folder)
+
+
+def test_summary_describes_both_sides(codec: ChatCodec, folder: Path) -> None:
+    dataset = run(DataConfig(train=(SYNTH,), heldout=(SYNTH,)), codec, folder)
+    train = summary_of(dataset)["train"]
+    lengths = [codec.encode(example) for example in read_examples(dataset.train)]
+
+    assert train["rows"] == 60
+    assert train["kinds"] == {"multiple": 36, "irrelevance": 12, "parallel": 6, "ask_missing": 6}
+    assert train["tools_called"] == train["tools_offered"] == 3
+    assert train["prompt_tokens"]["max"] == max(encoded.prompt_length for encoded in lengths)
+
+
+def test_paths_begin_in_the_recipes_folder_then_where_we_are(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.jsonl").write_text("")
+    (tmp_path / "here.jsonl").write_text("")
+
+    assert source_file(SourceConfig(path="rows.jsonl"), folder) == folder / "rows.jsonl"
+    assert source_file(SourceConfig(path="here.jsonl"), folder).resolve() == tmp_path / "here.jsonl"
+    assert source_file(SourceConfig(synth=str(folder / "own.yaml")), tmp_path) == folder / "own.yaml"
+
+
+def test_missing_file_is_one_line(codec: ChatCodec, folder: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.jsonl: no such file, neither in .*recipe nor in the working directory"):
+        run(config("none.jsonl"), codec, folder)
+
+
+@pytest.mark.parametrize("source", [SourceConfig(), SourceConfig(path="rows.jsonl", synth="own.yaml")])
+def test_source_names_one_file(folder: Path, source: SourceConfig) -> None:
+    with pytest.raises(DataError, match="give either `path:`"):
+        source_file(source, folder)
+
+
+def test_wrong_grammar_names_its_file(codec: ChatCodec, folder: Path) -> None:
+    (folder / "own.yaml").write_text(SMALL.replace("wrapped_share: 0.5", "wrapped_share: lots"))
+
+    with pytest.raises(DataError, match=r"own\.yaml: wrapped_share: must be of type"):
+        run(DataConfig(train=(SYNTH,)), codec, folder)
+
+
+def test_unwritable_folder_is_an_artifact_error(codec: ChatCodec, folder: Path) -> None:
+    (folder.parent / "out").write_text("a file where the folder should be")
+
+    with pytest.raises(ArtifactError, match="cannot write"):
+        run(config("rows.jsonl"), codec, folder)

@@ -1,0 +1,111 @@
+"""Prompt and completion as tokens: where one ends, where the other stops, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer
+
+from star_edge.calls.template import HERMES
+from star_edge.contracts import Example
+from star_edge.data.chat import ChatCodec
+from star_edge.errors import DataError
+
+TOOL = {"name": "set_alarm", "description": "Set an alarm.", "parameters": {"type": "object", "properties": {}}}
+CALL = {"name": "set_alarm", "arguments": {"time": "7 am"}}
+CALL_TEXT = '<tool_call>\n{"name": "set_alarm", "arguments": {"time": "7 am"}}\n</tool_call>'
+
+
+def example(answer: dict[str, object]) -> Example:
+    messages = ({"role": "user", "content": "wake me at 7 am"}, {"role": "assistant", **answer})
+    return Example("row-1", "test", messages, (TOOL,))
+
+
+REPLY = example({"content": "I can't do that."})
+ONE_CALL = example({"content": "", "tool_calls": [CALL]})
+TWO_CALLS = example({"content": "", "tool_calls": [CALL, CALL]})
+
+
+@pytest.fixture(scope="module")
+def codec(tiny_student: Path) -> ChatCodec:
+    return ChatCodec(AutoTokenizer.from_pretrained(tiny_student), HERMES)
+
+
+@pytest.mark.parametrize(
+    ("row", "text"), [(REPLY, "I can't do that."), (ONE_CALL, CALL_TEXT), (TWO_CALLS, f"{CALL_TEXT}\n{CALL_TEXT}")]
+)
+def test_completion_is_the_answer_and_the_turn_end(codec: ChatCodec, row: Example, text: str) -> None:
+    encoded = codec.encode(row)
+
+    assert codec.completion_text(row) == text
+    assert codec.tokenizer.decode(encoded.completion_ids) == f"{text}<|im_end|>"
+
+
+@pytest.mark.parametrize("row", [REPLY, ONE_CALL, TWO_CALLS])
+def test_prompt_and_completion_make_the_whole(codec: ChatCodec, row: Example) -> None:
+    encoded = codec.encode(row)
+
+    assert list(encoded.prompt_ids) == codec.prompt_ids(row)
+    assert encoded.prompt_ids + encoded.completion_ids == encoded.input_ids
+    assert codec.tokenizer.decode(encoded.prompt_ids) == codec.prompt_text(row)
+
+
+def test_prompt_shows_tools_and_request_but_not_the_answer(codec: ChatCodec) -> None:
+    text = codec.prompt_text(ONE_CALL)
+
+    assert '{"name":"set_alarm","description":"Set an alarm."' in text
+    assert text.endswith("wake me at 7 am<|im_end|>\n<|im_start|>assistant\n")
+    assert '"7 am"' not in text
+
+
+def test_template_that_changes_the_prompt_is_refused(codec: ChatCodec) -> None:
+    template = "{{ messages | length }}{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}"
+
+    with pytest.raises(DataError, match="row row-1: the prompt's text is not a prefix"):
+        ChatCodec(codec.tokenizer, template).encode(REPLY)
+
+
+def test_answer_that_merges_into_the_prompts_last_token_is_refused(codec: ChatCodec) -> None:
+    template = "{% for m in messages %}{% if m.role == 'assistant' %}ar{{ m.content }}<|im_end|>{% endif %}{% endfor %}"
+    template += "{% if add_generation_prompt %}ar{% endif %}"
+    assert codec.tokenizer.encode("arguments")[0] != codec.tokenizer.encode("ar")[0]
+
+    with pytest.raises(DataError, match="tokens are not a prefix"):
+        ChatCodec(codec.tokenizer, template).encode(example({"content": "guments"}))
+
+
+@pytest.mark.parametrize("end", ["", "</tool_call>", "END"])
+def test_turn_without_a_special_end_token_is_refused(codec: ChatCodec, end: str) -> None:
+    template = "{% for m in messages %}{{ m.role }}: {{ m.content }}" + end + "\n{% endfor %}"
+    template += "{% if add_generation_prompt %}assistant:{% endif %}"
+
+    with pytest.raises(DataError, match="does not end the assistant's turn"):
+        ChatCodec(codec.tokenizer, template).encode(REPLY)
+
+
+def test_answer_holding_the_turn_end_is_refused(codec: ChatCodec) -> None:
+    with pytest.raises(DataError, match="contains the token that ends the turn"):
+        codec.encode(example({"content": "One.<|im_end|>Two."}))
+
+
+def test_thinking_is_switched_off_in_templates_that_ask(codec: ChatCodec) -> None:
+    template = "{% if enable_thinking is defined and not enable_thinking %}quiet{% endif %}"
+
+    assert ChatCodec(codec.tokenizer, template).prompt_text(REPLY) == "quiet"
+
+
+def test_calls_tag_token_ends_no_turn(tiny_qwen2: Path) -> None:
+    """`</tool_call>` is an added token there, but not a special one."""
+    codec = ChatCodec(AutoTokenizer.from_pretrained(tiny_qwen2), HERMES)
+    encoded = codec.encode(ONE_CALL)
+
+    assert codec.tokenizer.decode(encoded.completion_ids) == f"{CALL_TEXT}<|im_end|>"
+    without_end = "{{ messages[0].content }}:{% if messages | length > 1 %}</tool_call>{% endif %}"
+    with pytest.raises(DataError, match="does not end the assistant's turn"):
+        ChatCodec(codec.tokenizer, without_end).encode(ONE_CALL)
+
+
+def test_row_id_does_not_change_the_tokens(codec: ChatCodec) -> None:
+    assert codec.encode(replace(REPLY, id="other")).input_ids == codec.encode(REPLY).input_ids
