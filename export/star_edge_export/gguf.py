@@ -18,7 +18,8 @@ from safetensors import SafetensorError, safe_open
 
 from star_edge.errors import ExportError, RuntimeMissing
 from star_edge.models.folder import CONFIG, read_model_json, read_template
-from star_edge.models.gguf_convert import BLOCK_NAMES, CLASSES, EMBEDDING, FINAL_NORM, HEAD
+from star_edge.models.gguf_convert import BLOCK_NAMES
+from star_edge.models.gguf_header import CLASSES, EMBEDDING, FINAL_NORM, HEAD
 from star_edge_export.files import whole_file
 from star_edge_export.gguf_vocab import read_vocabulary
 
