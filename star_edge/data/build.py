@@ -13,18 +13,18 @@ from typing import Any
 from star_edge.contracts import DataConfig, Dataset, Example, SourceConfig
 from star_edge.data.chat import ChatCodec
 from star_edge.data.grammar import Side
-from star_edge.data.grammar_file import read_spec
-from star_edge.data.normalise import normalise_row
+from star_edge.data.grammar_file import read_grammar
+from star_edge.data.normalise import read_normalised
 from star_edge.data.overlap import overlap
 from star_edge.data.rows import json_lines, read_examples, write_examples
-from star_edge.data.sources import BadRow, count_lines, read_rows
-from star_edge.data.split import split_by_tool
+from star_edge.data.sources import BadRow, count_lines
+from star_edge.data.split import called_tools, split_by_tool
 from star_edge.data.synth import generate
 from star_edge.errors import DataError
 from star_edge.manifest import write_atomic
 from star_edge.progress import Progress, or_quiet
 
-__all__ = ["build", "read_examples", "source_file"]
+__all__ = ["build", "mixed", "read_examples", "source_file"]
 
 
 @dataclass(slots=True)
@@ -63,7 +63,9 @@ def build(
 
     A row that cannot be read, or that the chat template cannot carry, is bad: it goes to `rejected.jsonl` with file,
     line and reason. Rows beyond the token limits are dropped and counted apart. A source's `limit` counts kept rows,
-    taken from the front. Without a held-out source the training rows are split by called tool.
+    taken from the front. Without a held-out source, request grammars give their own held-out side and the rows of
+    files are split by called tool. Rows of several sources are mixed evenly, each source in its own order, so that a
+    later stage may take the first N.
 
     Args:
         codec: of the student; decides prompt and completion lengths.
@@ -77,15 +79,20 @@ def build(
     """
     progress = or_quiet(progress)
     reader = _Reader(config, codec, seed, recipe_folder, progress)
-    train = reader.side(config.train, "train")
-    heldout = reader.side(config.heldout, "heldout")
+    grammars = [source for source in config.train if source.synth]
+    written = reader.lists(grammars, "train")
+    read = reader.lists([source for source in config.train if not source.synth], "train")
+    own = [dataclasses.replace(source, limit=None) for source in grammars]
+    held = reader.lists(config.heldout or own, "heldout")
     write_atomic(out / "rejected.jsonl", json_lines(dataclasses.asdict(row) for row in reader.collected.rejected))
     _check_bad_share(reader.collected, config.max_bad_share, out)
     split: dict[str, Any] = {"by": "source"}
-    if not config.heldout:
-        parts = split_by_tool(train, share=config.heldout_tool_share, seed=seed)
-        train, heldout = list(parts.train), list(parts.heldout)
+    if read and not config.heldout:
+        keep = frozenset(name for rows in written for example in rows for name in called_tools(example))
+        parts = split_by_tool(mixed(read), share=config.heldout_tool_share, seed=seed, keep=keep)
+        read, held = [parts.train], [*held, parts.heldout]
         split = {"by": "called tool", "heldout_tools": parts.heldout_tools, "mixed_rows_dropped": parts.mixed_rows}
+    train, heldout = mixed([*written, *read]), mixed(held)
     for name, rows in (("training", train), ("held-out", heldout)):
         if not rows:
             raise DataError(_nothing_left(name, reader.collected))
@@ -111,6 +118,13 @@ def source_file(source: SourceConfig, recipe_folder: Path) -> Path:
     raise DataError(f"{named}: no such file, neither in {recipe_folder} nor in the working directory")
 
 
+def mixed(lists: Sequence[Sequence[Example]]) -> list[Example]:
+    """One list in which every prefix holds its share of each list, each in its own order."""
+    places = ((index + 0.5) / len(rows) for rows in lists for index in range(len(rows)))
+    examples = (example for rows in lists for example in rows)
+    return [example for _, example in sorted(zip(places, examples, strict=True), key=lambda pair: pair[0])]
+
+
 class _Reader:
     """Reads sources one after the other and keeps what fits."""
 
@@ -124,14 +138,14 @@ class _Reader:
         self.progress = progress
         self.collected = _Collected()
 
-    def side(self, sources: Sequence[SourceConfig], side: Side) -> list[Example]:
-        return [example for source in sources for example in self.source(source, side)]
+    def lists(self, sources: Sequence[SourceConfig], side: Side) -> list[Sequence[Example]]:
+        return [self.source(source, side) for source in sources]
 
     def source(self, source: SourceConfig, side: Side) -> list[Example]:
         path = source_file(source, self.recipe_folder)
         tally = _Tally(path.name, side)
         self.collected.tallies.append(tally)
-        rows, total = self.synthetic(path, side) if source.synth else (self.file_rows(path), count_lines(path))
+        rows, total = self.synthetic(path, side) if source.synth else (read_normalised(path), count_lines(path))
         kept: list[Example] = []
         for line, row in self.progress.track(rows, total, f"read {path.name} ({side})"):
             tally.read += 1
@@ -144,13 +158,9 @@ class _Reader:
         return kept
 
     def synthetic(self, path: Path, side: Side) -> tuple[Iterator[tuple[int, Example | BadRow]], int]:
-        train, heldout = generate(read_spec(path), seed=self.seed, where=str(path))
+        train, heldout = generate(read_grammar(path), seed=self.seed, where=str(path))
         rows = train if side == "train" else heldout
         return iter(enumerate(rows, start=1)), len(rows)
-
-    def file_rows(self, path: Path) -> Iterator[tuple[int, Example | BadRow]]:
-        for line, row in read_rows(path):
-            yield line, row if isinstance(row, BadRow) else _normalised(row, path, line)
 
     def usable(self, row: Example | BadRow, file: str, line: int, tally: _Tally) -> Example | None:
         """The row under an id of its own, or None when it is bad, refused by the template, or too long."""
@@ -180,14 +190,6 @@ class _Reader:
             new = f"{example.id}~{number}"
         self.collected.ids.add(new)
         return example if new == example.id else dataclasses.replace(example, id=new)
-
-
-def _normalised(row: dict[str, Any], path: Path, line: int) -> Example | BadRow:
-    where = f"{path}:{line}"
-    try:
-        return normalise_row(row, where=where)
-    except DataError as error:
-        return BadRow(str(path), line, str(error).removeprefix(f"{where}: "))
 
 
 def _check_bad_share(collected: _Collected, limit: float, out: Path) -> None:

@@ -25,7 +25,7 @@ from star_edge.errors import DataError
 _TYPES: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,)}
 
 
-def read_spec(path: Path) -> dict[str, Any]:
+def read_grammar(path: Path) -> dict[str, Any]:
     """The mapping in a grammar file.
 
     Raises: DataError: no such file, not YAML, or not a mapping.

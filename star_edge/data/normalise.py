@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from pathlib import PurePath
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePath
 from typing import Any
 
 from star_edge.calls import strict_json
 from star_edge.calls.parse import OPEN_TAG, parse_completion
 from star_edge.calls.schema import normalise_call, normalise_tools
 from star_edge.contracts import Example, Message, Tool, ToolCall
+from star_edge.data.sources import BadRow, read_rows
 from star_edge.errors import DataError
 
 _ROLES = {"developer": "system", "function": "tool"}
@@ -47,6 +48,31 @@ def normalise_row(raw: Mapping[str, Any], *, where: str) -> Example:
         tools=tools,
         kind=_text_or(raw.get("kind"), ""),
     )
+
+
+def read_normalised(path: Path) -> Iterator[tuple[int, Example | BadRow]]:
+    """Yield (line number from 1, example or bad row) of a JSONL file.
+
+    Raises: DataError: no such file, or a damaged one.
+    """
+    for line, row in read_rows(path):
+        where = f"{path}:{line}"
+        if isinstance(row, BadRow):
+            yield line, row
+            continue
+        try:
+            yield line, normalise_row(row, where=where)
+        except DataError as error:
+            yield line, BadRow(str(path), line, str(error).removeprefix(f"{where}: "))
+
+
+def read_examples_strictly(path: Path) -> Iterator[Example | str]:
+    """Yield each row of a JSONL file as an example, or as the line that says where and why it is bad.
+
+    Raises: DataError: no such file, or a damaged one.
+    """
+    for _, row in read_normalised(path):
+        yield str(row) if isinstance(row, BadRow) else row
 
 
 def _text_or(value: Any, fallback: str) -> str:

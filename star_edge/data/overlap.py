@@ -5,6 +5,7 @@ Thirteen words is the length used in published decontamination since GPT-3 (arXi
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,24 +28,25 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class OverlapReport:
-    """At most one match a training row and list; leaving out the training rows named here removes the overlap."""
+    """Counts of training rows, and one match for each: leaving those rows out removes the overlap.
+
+    exact: training rows whose last request is also one of the evaluation.
+    ngram: training rows that share a sequence of 13 words with any request of the evaluation.
+    """
 
     train_rows: int
     evaluation_rows: int
-    exact: tuple[Match, ...]
-    shared_words: tuple[Match, ...]
+    exact: int
+    ngram: int
+    exact_matches: tuple[Match, ...]
+    ngram_matches: tuple[Match, ...]
 
     def summary(self) -> dict[str, Any]:
-        """Counts, and the first matches, as JSON types."""
-        matches = {"exact": self.exact, f"shared_{WORDS}_words": self.shared_words}
-        return {
-            "train_rows": self.train_rows,
-            "evaluation_rows": self.evaluation_rows,
-            **{
-                name: {"train_rows": len(found), "first": [[m.train_id, m.evaluation_id] for m in found[:SHOWN]]}
-                for name, found in matches.items()
-            },
-        }
+        """The counts and the first matches, as JSON types."""
+        short = dataclasses.replace(
+            self, exact_matches=self.exact_matches[:SHOWN], ngram_matches=self.ngram_matches[:SHOWN]
+        )
+        return dataclasses.asdict(short)
 
 
 def normalise_text(text: str) -> str:
@@ -83,7 +85,7 @@ def overlap_with_texts(train: Sequence[Example], evaluation: Mapping[str, Sequen
             exact.append(Match(example.id, hit))
         if (hit := next((sequences[s] for s in _sequences(texts) if s in sequences), None)) is not None:
             shared.append(Match(example.id, hit))
-    return OverlapReport(len(train), len(evaluation), tuple(exact), tuple(shared))
+    return OverlapReport(len(train), len(evaluation), len(exact), len(shared), tuple(exact), tuple(shared))
 
 
 def _sequences(texts: Sequence[str]) -> Iterator[str]:

@@ -25,7 +25,9 @@ def called_tools(example: Example) -> frozenset[str]:
     return frozenset(call["name"] for message in example.messages for call in message.get("tool_calls", ()))
 
 
-def split_by_tool(examples: Sequence[Example], *, share: float, seed: int) -> ToolSplit:
+def split_by_tool(
+    examples: Sequence[Example], *, share: float, seed: int, keep: frozenset[str] = frozenset()
+) -> ToolSplit:
     """Hold out a share of the called tools, at least one, and every row that calls only those.
 
     Rows that call tools of both sides are dropped and counted. Rows that call nothing are held out at random in the
@@ -34,15 +36,18 @@ def split_by_tool(examples: Sequence[Example], *, share: float, seed: int) -> To
 
     Args:
         share: share of the distinct called tools to hold out, between 0 and 1.
+        keep: tools that must stay on the training side, because other training rows call them.
     Raises: DataError: fewer than two tools are called, so there is nothing to hold out.
     """
     names = sorted(frozenset().union(*map(called_tools, examples)))
-    if len(names) < 2:
+    free = [name for name in names if name not in keep]
+    if len(names) < 2 or not free:
         raise DataError(
-            f"cannot split by tool: the rows call {len(names)} tool(s); name a `heldout` source in the recipe"
+            f"cannot split by tool: of {len(names)} called tool(s) {len(free)} may be held out; "
+            "name a `heldout` source in the recipe"
         )
-    count = min(max(1, round(share * len(names))), len(names) - 1)
-    held = frozenset(random.Random(f"{seed}/tools").sample(names, count))
+    count = min(max(1, round(share * len(names))), len(names) - 1, len(free))
+    held = frozenset(random.Random(f"{seed}/tools").sample(free, count))
     sides = [(example, _is_heldout(example, held, share, seed)) for example in examples]
     return ToolSplit(
         train=tuple(example for example, is_heldout in sides if is_heldout is False),

@@ -15,9 +15,11 @@ from typing import Any, Generic, TypeVar
 
 from star_edge.contracts import Example, Message
 from star_edge.data.grammar import Grammar, MissingParameter, Phrase, Side, ToolGrammar, Value, fill
-from star_edge.data.grammar_file import parse_grammar
+from star_edge.data.grammar_file import parse_grammar, read_grammar
 from star_edge.data.overlap import normalise_text
 from star_edge.errors import DataError
+
+__all__ = ["Deck", "generate", "read_grammar", "schedule"]
 
 Item = TypeVar("Item")
 MAX_DRAWS = 200
@@ -30,7 +32,7 @@ def generate(spec: Mapping[str, Any], *, seed: int, where: str = "grammar") -> t
     rows occur in no training row.
 
     Args:
-        spec: the mapping of a grammar file.
+        spec: the mapping of a grammar file, as `read_grammar` gives it.
         seed: any integer; the two sides draw from streams of their own.
         where: name of the file for error lines.
     Raises: DataError: the grammar is wrong, or cannot make that many different requests.

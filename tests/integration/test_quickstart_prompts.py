@@ -9,7 +9,7 @@ import pytest
 
 from star_edge.calls.template import HERMES
 from star_edge.data.chat import ChatCodec
-from star_edge.data.grammar_file import read_spec
+from star_edge.data.grammar_file import read_grammar
 from star_edge.data.synth import generate
 
 REQUESTS = Path(__file__).parents[2] / "recipes" / "quickstart" / "requests.yaml"
@@ -35,7 +35,7 @@ def codec() -> ChatCodec:
 
 @pytest.mark.slow
 def test_prompts_are_short(codec: ChatCodec) -> None:
-    for rows in generate(read_spec(REQUESTS), seed=17):
+    for rows in generate(read_grammar(REQUESTS), seed=17):
         lengths = [len(codec.prompt_ids(example)) for example in rows]
 
         assert max(lengths) <= LONGEST_PROMPT

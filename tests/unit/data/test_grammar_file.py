@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from small_grammar import SMALL, small_spec
 
-from star_edge.data.grammar_file import parse_grammar, read_spec
+from star_edge.data.grammar_file import parse_grammar, read_grammar
 from star_edge.errors import DataError
 
 
@@ -113,7 +113,7 @@ def test_spec_is_read_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "own.yaml"
     path.write_text(SMALL)
 
-    assert read_spec(path) == small_spec()
+    assert read_grammar(path) == small_spec()
 
 
 @pytest.mark.parametrize(
@@ -125,11 +125,11 @@ def test_file_that_is_no_mapping_is_named(tmp_path: Path, text: str, message: st
     path.write_text(text)
 
     with pytest.raises(DataError, match=message) as caught:
-        read_spec(path)
+        read_grammar(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.yaml: cannot read"):
-        read_spec(tmp_path / "none.yaml")
+        read_grammar(tmp_path / "none.yaml")

@@ -20,15 +20,15 @@ def row(name: str, *requests: str) -> Example:
 def test_same_request_in_other_dress_is_exact(seen: str) -> None:
     report = overlap([row("t1", "other"), row("t2", seen)], [row("e1", "Set an alarm for 7.")])
 
-    assert report.exact == (Match("t2", "e1"),)
-    assert report.shared_words == ()
+    assert report.exact_matches == (Match("t2", "e1"),)
+    assert report.ngram == 0
 
 
 def test_only_the_last_request_is_compared_as_a_whole() -> None:
     train = [row("t1", "hello", "good bye"), row("t2", "good bye", "hello")]
 
-    assert overlap(train, [row("e1", "hello")]).exact == (Match("t2", "e1"),)
-    assert overlap(train, [row("e1", "hello", "new")]).exact == ()
+    assert overlap(train, [row("e1", "hello")]).exact_matches == (Match("t2", "e1"),)
+    assert overlap(train, [row("e1", "hello", "new")]).exact == 0
 
 
 @pytest.mark.parametrize(
@@ -41,39 +41,38 @@ def test_only_the_last_request_is_compared_as_a_whole() -> None:
     ],
 )
 def test_thirteen_shared_words_count_and_twelve_do_not(train: str, evaluation: str, count: int) -> None:
-    assert len(overlap([row("t", train)], [row("e", evaluation)]).shared_words) == count
+    assert overlap([row("t", train)], [row("e", evaluation)]).ngram == count
 
 
 def test_earlier_requests_count_for_word_sequences() -> None:
     report = overlap([row("t", THIRTEEN, "yes")], [row("e", "no", f"so {THIRTEEN}", "fine")])
 
-    assert report.shared_words == (Match("t", "e"),)
+    assert report.ngram_matches == (Match("t", "e"),)
 
 
 def test_sequences_do_not_run_across_messages() -> None:
     report = overlap([row("t", TWELVE, "thirteen")], [row("e", THIRTEEN)])
 
-    assert report.shared_words == ()
+    assert report.ngram == 0
 
 
 def test_texts_of_any_suite_can_be_compared() -> None:
     report = overlap_with_texts([row("t", "hi there")], {"case-1": ["first", "Hi there"], "case-2": [], "case-3": [""]})
 
-    assert report.exact == (Match("t", "case-1"),)
+    assert report.exact_matches == (Match("t", "case-1"),)
     assert (report.train_rows, report.evaluation_rows) == (1, 3)
 
 
 def test_rows_without_words_are_not_equal() -> None:
-    assert overlap([row("t", "?!")], [row("e", "...")]).exact == ()
+    assert overlap([row("t", "?!")], [row("e", "...")]).exact == 0
 
 
 def test_summary_counts_all_and_lists_the_first() -> None:
     summary = overlap([row(f"t{i}", "hi") for i in range(30)], [row("e", "hi")]).summary()
 
-    assert summary["exact"]["train_rows"] == 30
-    assert summary["exact"]["first"][0] == ["t0", "e"]
-    assert len(summary["exact"]["first"]) == 20
-    assert summary["shared_13_words"] == {"train_rows": 0, "first": []}
+    assert (summary["exact"], summary["ngram"]) == (30, 0)
+    assert summary["exact_matches"][0] == {"train_id": "t0", "evaluation_id": "e"}
+    assert len(summary["exact_matches"]) == 20
 
 
 def test_normalising_keeps_words_of_any_script() -> None:

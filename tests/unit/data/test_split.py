@@ -70,6 +70,17 @@ def test_each_side_keeps_a_tool(share: float) -> None:
     assert len(split.train) == len(split.heldout) == 1
 
 
+def test_tools_to_keep_are_not_held_out() -> None:
+    split = split_by_tool(SINGLE, share=1.0, seed=1, keep=frozenset("abcdefgh"))
+
+    assert split.heldout_tools == ("i", "j")
+
+
+def test_nothing_free_to_hold_out_cannot_be_split() -> None:
+    with pytest.raises(DataError, match="name a `heldout` source"):
+        split_by_tool(SINGLE, share=0.5, seed=1, keep=frozenset("abcdefghij"))
+
+
 @pytest.mark.parametrize("rows", [[], [row("a")], [row("a", "a"), row("b", "a", "a")]])
 def test_fewer_than_two_called_tools_cannot_be_split(rows: list[Example]) -> None:
     with pytest.raises(DataError, match="name a `heldout` source"):
