@@ -93,13 +93,7 @@ def build(
         read, held = [parts.train], [*held, parts.heldout]
         split = {"by": "called tool", "heldout_tools": parts.heldout_tools, "mixed_rows_dropped": parts.mixed_rows}
     train, heldout = mixed([*written, *read]), mixed(held)
-    for name, rows in (("training", train), ("held-out", heldout)):
-        if not rows:
-            raise DataError(_nothing_left(name, reader.collected))
-    write_examples(out / "train.jsonl", train)
-    write_examples(out / "heldout.jsonl", heldout)
-    summary = _summary(train, heldout, split, reader.collected)
-    write_atomic(out / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    _write(out, train, heldout, split, reader.collected)
     progress.line(f"data: {len(train)} training and {len(heldout)} held-out rows ({_losses(reader.collected)})")
     return Dataset(out, len(train), len(heldout))
 
@@ -200,6 +194,18 @@ def _check_bad_share(collected: _Collected, limit: float, out: Path) -> None:
             f"{collected.rejected[0]}; {bad} of {read} rows are bad, more than max_bad_share {limit:g} allows; "
             f"all are listed in {out / 'rejected.jsonl'}"
         )
+
+
+def _write(
+    out: Path, train: Sequence[Example], heldout: Sequence[Example], split: dict[str, Any], collected: _Collected
+) -> None:
+    for name, rows in (("training", train), ("held-out", heldout)):
+        if not rows:
+            raise DataError(_nothing_left(name, collected))
+    write_examples(out / "train.jsonl", train)
+    write_examples(out / "heldout.jsonl", heldout)
+    summary = _summary(train, heldout, split, collected)
+    write_atomic(out / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
 
 
 def _nothing_left(name: str, collected: _Collected) -> str:
