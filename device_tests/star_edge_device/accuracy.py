@@ -27,6 +27,7 @@ from star_edge_device.runtimes import Runtime
 from star_edge_device.store import Measurement, Store, case_key
 
 Advance = Callable[[int], None]
+CONTEXT_LENGTH = 2048  # tokens; a context of the model's full length would show in the peak memory of every file
 
 
 def run_cases(
@@ -92,7 +93,7 @@ def run_in_subprocess(
 
     Args:
         out: folder for `generations.jsonl` (the store, continued when it is there) and `latency.json`.
-        context_length: most tokens of one case; the bundle's own when null.
+        context_length: most tokens of one case; null is 2048, or the model's own limit when that is lower.
     Raises:
         RuntimeFailure, RuntimeMissing, ArtifactError, DataError: as the process reported it, in one line.
         RuntimeFailure: the process died without a word (a crash of the engine, or no memory).
@@ -106,7 +107,7 @@ def run_in_subprocess(
             "examples": plain(list(examples)),
             "threads": threads,
             "max_new_tokens": max_new_tokens,
-            "context_length": context_length or bundle.context_length,
+            "context_length": context_length or min(CONTEXT_LENGTH, bundle.context_length),
             "out": str(out.resolve()),
             "answer": str(answer),
         }

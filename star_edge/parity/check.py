@@ -10,7 +10,7 @@ from star_edge.data.chat import ChatCodec
 from star_edge.errors import ExportError, RuntimeFailure
 from star_edge.models.load import LoadedModel
 from star_edge.parity.compare import ParityReport, compare
-from star_edge_device.accuracy import run_in_subprocess
+from star_edge_device.accuracy import CONTEXT_LENGTH, run_in_subprocess
 from star_edge_device.bundle_files import read_chat
 from star_edge_device.runtimes import Runtime, open_runtime
 
@@ -47,7 +47,7 @@ def check_file(
         RuntimeMissing: the runtime is not installed.
     """
     prompts = _same_prompts(bundle, loaded, examples)
-    length = context_length or bundle.context_length
+    length = context_length or min(CONTEXT_LENGTH, bundle.context_length)
     try:
         run = run_in_subprocess(
             bundle,

@@ -68,9 +68,9 @@ def from_json(value: Mapping[str, Any]) -> ReportInput:
         name=value["name"],
         command=value["command"],
         suite=value["suite"],
-        rows=tuple(_row(row) for row in value["rows"]),
+        rows=tuple(row_from_json(row) for row in value["rows"]),
         gates=tuple(GateResult(**gate) for gate in value["gates"]),
-        parity=tuple(_parity(row) for row in value["parity"]),
+        parity=tuple(parity_from_json(row) for row in value["parity"]),
         stages=tuple(StageTime(**stage) for stage in value["stages"]),
         machine=value["machine"],
         versions=value["versions"],
@@ -78,12 +78,14 @@ def from_json(value: Mapping[str, Any]) -> ReportInput:
     )
 
 
-def _row(value: Mapping[str, Any]) -> Row:
+def row_from_json(value: Mapping[str, Any]) -> Row:
+    """A row that `manifest.plain` turned into JSON types."""
     rates, latency = value["accuracy"], value["latency"]
     accuracy = Accuracy(**{name: Rate(**rate) for name, rate in rates.items()}) if rates else None
     return Row(value["label"], accuracy, Latency(**latency) if latency else None)
 
 
-def _parity(value: Mapping[str, Any]) -> ParityRow:
+def parity_from_json(value: Mapping[str, Any]) -> ParityRow:
+    """A parity row that `manifest.plain` turned into JSON types."""
     differences = tuple(TokenDifference(**difference) for difference in value["differences"])
     return ParityRow(**{**value, "differences": differences})
