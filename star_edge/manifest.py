@@ -101,7 +101,8 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ArtifactError(f"{path}: no such file; is this folder a finished artifact of star-edge?") from None
     except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path}: not readable as JSON ({error}); remove the folder and run the command again") from error
+        problem = f"not readable as JSON ({error})"
+        raise ArtifactError(f"{path}: {problem}; remove the folder and run the command again") from error
     if not isinstance(value, dict):
         raise ArtifactError(f"{path}: expected a JSON object; remove the folder and run the command again")
     return value
@@ -154,11 +155,9 @@ def finish(
         seconds: wall time the stage took in the process that finished it.
         ignore: top-level names to leave out (checkpoints of the trainer, logs).
     """
-    names = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.is_file() and path.name not in (MANIFEST, IN_PROGRESS) and path.relative_to(folder).parts[0] not in ignore
-    )
+    left_out = {MANIFEST, IN_PROGRESS, *ignore}
+    relative = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    names = sorted(path.as_posix() for path in relative if path.parts[0] not in left_out)
     files = {name: {"sha256": sha256_file(folder / name), "bytes": (folder / name).stat().st_size} for name in names}
     manifest = {
         "schema": SCHEMA,

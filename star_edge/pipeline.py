@@ -73,7 +73,7 @@ class Stage:
     config: Callable[[LoadedRecipe], Any]
     needs: tuple[str, ...]
     run: Callable[[Run, Path], Details]
-    scratch: tuple[str, ...] = ("trainer",)
+    scratch: tuple[str, ...] = ("trainer", "scratch")
 
 
 @dataclass(frozen=True)
@@ -303,10 +303,10 @@ def _validate(run: Run, out: Path) -> Details:
 
 def _data_config(loaded: LoadedRecipe) -> Any:
     """The data section with the content of every file it names, so that changed rows are new inputs."""
-    from star_edge.data.sources import resolve_path
+    from star_edge.data.build import source_file
 
     sources = (*loaded.recipe.data.train, *loaded.recipe.data.heldout)
-    paths = [resolve_path(source.path or source.synth or "", loaded.folder) for source in sources]
+    paths = [source_file(source, loaded.folder) for source in sources]
     return {"data": loaded.recipe.data, "seed": loaded.recipe.seed, "files": [manifest.sha256_file(p) for p in paths]}
 
 
@@ -326,18 +326,27 @@ def _validate_config(recipe: Recipe) -> Any:
     return replace(recipe.validate, gates=GateConfig())
 
 
+def _export_config(recipe: Recipe) -> Any:
+    """The check's limits decide which answers it leaves for the validation; the number of cases does not."""
+    return recipe.export, recipe.validate.threads, recipe.validate.max_new_tokens
+
+
+def _warmup_config(recipe: Recipe) -> Any:
+    return recipe.adapt.warmup, recipe.adapt.tuning, recipe.adapt.warmup_rows
+
+
 STAGES: tuple[Stage, ...] = (
     Stage("base", "load teacher and student", _base_config, (), _base),
     Stage("data", "normalise, render and split the rows", _data_config, ("base",), _data),
-    Stage("warmup", "supervised warm-up of the teacher", _seeded(lambda r: (r.adapt.warmup, r.adapt.tuning, r.adapt.warmup_rows)), ("data",), _warmup),
-    Stage("adapt", "adapt the teacher by Sim-RL", _seeded(lambda r: (r.adapt.sim_rl, r.adapt.tuning)), ("warmup",), _adapt),
+    Stage("warmup", "supervised warm-up of the teacher", _seeded(_warmup_config), ("data",), _warmup),
+    Stage("adapt", "adapt the teacher by Sim-RL", _seeded(lambda r: r.adapt), ("warmup",), _adapt),
     Stage("cache", "teacher rollouts and top-k cache", _seeded(lambda r: r.cache), ("adapt",), _cache),
     Stage("ckd", "constrained knowledge distillation", _seeded(lambda r: r.distill), ("cache",), _ckd),
     Stage("sim-rl", "Sim-RL on the student", _seeded(lambda r: r.sim_rl), ("ckd",), _student_rl),
     Stage("merge", "merge the adapter into the student", lambda _: None, ("sim-rl",), _merge),
-    Stage("export", "write and check GGUF and ONNX files", _seeded(lambda r: (r.export, _validate_config(r))), ("merge",), _export),
-    Stage("validate", "accuracy and latency of every file", _seeded(lambda r: _validate_config(r)), ("export",), _validate),
-)  # fmt: skip
+    Stage("export", "write and check GGUF and ONNX files", _seeded(_export_config), ("merge",), _export),
+    Stage("validate", "accuracy and latency of every file", _seeded(_validate_config), ("export",), _validate),
+)
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 
 

@@ -16,7 +16,8 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 def _metrics_text(metrics: dict[str, Any]) -> str:
-    return "  ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in metrics.items())
+    shown = {key: f"{value:.4g}" if isinstance(value, float) else str(value) for key, value in metrics.items()}
+    return "  ".join(f"{key} {text}" for key, text in shown.items())
 
 
 class Bar:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from star_edge.cli.common import echo_json, json_option, verbose_option
+from star_edge.contracts import Example
 
 FILE = click.Path(exists=False, dir_okay=False, path_type=Path)
 
@@ -37,11 +38,15 @@ def check(files: tuple[Path, ...], as_json: bool) -> None:
     """
     from star_edge.data.normalise import read_examples_strictly
 
-    good, bad = [], []
+    good: list[Example] = []
+    bad: list[str] = []
     for file in files:
         for item in read_examples_strictly(file):
-            (bad if isinstance(item, str) else good).append(item)
-    kinds = Counter("calls" if item.target_calls else "reply" for item in good if not isinstance(item, str))
+            if isinstance(item, str):
+                bad.append(item)
+            else:
+                good.append(item)
+    kinds = Counter("calls" if item.target_calls else "reply" for item in good)
     if as_json:
         echo_json({"good": len(good), "bad": len(bad), "kinds": kinds, "reasons": bad})
     else:
@@ -68,7 +73,7 @@ def synth(grammar: Path, out: Path, seed: int) -> None:
     from star_edge.data.rows import write_examples
     from star_edge.data.synth import generate, read_grammar
 
-    train, heldout = generate(read_grammar(grammar), seed=seed)
+    train, heldout = generate(read_grammar(grammar), seed=seed, where=str(grammar))
     out.mkdir(parents=True, exist_ok=True)
     for name, rows in (("train", train), ("heldout", heldout)):
         write_examples(out / f"{name}.jsonl", rows)

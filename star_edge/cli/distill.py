@@ -84,4 +84,4 @@ def _run(loaded: LoadedRecipe, folder: Path, until: str | None, force: bool, as_
         return
     from star_edge.cli.report import publish
 
-    publish(run, as_json=as_json)
+    publish(loaded.recipe, folder, command=f"star-edge distill {loaded.path} --out {folder}", as_json=as_json)

@@ -33,8 +33,8 @@ def validate(
     quiet_libraries()
     from star_edge.data.build import read_examples
     from star_edge.parity.validation import validate_bundle
-    from star_edge.report.tables import terminal
     from star_edge.progress import Progress
+    from star_edge.report.tables import terminal
     from star_edge_export.bundle import read_bundle
 
     row = validate_bundle(

@@ -33,11 +33,12 @@ ALLOWED: dict[str, set[str]] = {
     "star_edge_device": {"star_edge.calls", *SCORES},
     "star_edge.parity": {"star_edge", "star_edge_export", "star_edge_device"},
     "star_edge.pipeline": {"star_edge", "star_edge_export", "star_edge_device"},
+    "star_edge.summary": {"star_edge", "star_edge_export", "star_edge_device"},
     "star_edge.cli": {"star_edge", "star_edge_export", "star_edge_device"},
 }
 TORCH_FREE = {
-    "star_edge.contracts", "star_edge.errors", "star_edge.manifest", "star_edge.progress", "star_edge.recipe", "star_edge.calls",
-    "star_edge.evaluate", "star_edge.rl.reward", "star_edge.report", "star_edge_device",
+    "star_edge.contracts", "star_edge.errors", "star_edge.manifest", "star_edge.progress", "star_edge.recipe",
+    "star_edge.calls", "star_edge.evaluate", "star_edge.rl.reward", "star_edge.report", "star_edge_device",
 }  # fmt: skip
 HEAVY = {"torch", "transformers", "peft", "trl", "accelerate", "datasets", "optimum"}
 

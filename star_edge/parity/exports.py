@@ -1,0 +1,162 @@
+"""A checkpoint to bundles, each of which answers a few prompts as torch does before it gets its name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from star_edge.contracts import Bundle, Checkpoint, Example, ExportConfig, Generation, ModelConfig, ValidateConfig
+from star_edge.errors import ArtifactError, ExportError
+from star_edge.manifest import MANIFEST, read_json, replacing
+from star_edge.models.load import LoadedModel, load, prepare
+from star_edge.models.merge import merge
+from star_edge.parity.answers import torch_answers
+from star_edge.parity.check import check_file
+from star_edge.parity.probes import probe_examples
+from star_edge.progress import Progress, or_quiet
+from star_edge_export.bundle import Format, bundle_name, model_file, read_bundle, write_bundle
+
+SCRATCH = "scratch"
+OUTPUTS = "outputs"
+TORCH = "torch.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """Everything that is the same for every file of an export."""
+
+    checkpoint: Path
+    loaded: LoadedModel
+    examples: Sequence[Example]
+    reference: Sequence[Generation]
+    out: Path
+    limits: ValidateConfig
+    progress: Progress
+
+
+def export_all(
+    config: ExportConfig,
+    limits: ValidateConfig,
+    checkpoint: Checkpoint,
+    examples: Sequence[Example],
+    out: Path,
+    *,
+    device: str,
+    progress: Progress | None = None,
+) -> list[Bundle]:
+    """Write, check and name every file that the recipe asks for; finished bundles in `out` are kept.
+
+    Args:
+        limits: threads and longest answer of the check, so that a validation finds its answers again.
+        examples: held-out rows; the first `config.parity_cases` are asked.
+        out: gets one folder a bundle, and `outputs/` with the answers.
+    Raises: ExportError: a file cannot be written or disagrees with torch; it then has no bundle.
+    """
+    loaded = load(checkpoint, device=device)
+    asked = list(examples[: config.parity_cases])
+    reference = torch_answers(
+        loaded,
+        asked,
+        out / OUTPUTS / TORCH,
+        max_new_tokens=limits.max_new_tokens,
+        rows_per_forward=limits.rows_per_forward,
+        progress=progress,
+    )
+    job = _Job(checkpoint.folder, loaded, asked, reference, out, limits, or_quiet(progress))
+    bundles = [_bundle(job, "gguf", quantization, _write_gguf) for quantization in config.gguf]
+    bundles += [_bundle(job, "onnx", quantization, _write_onnx) for quantization in config.onnx]
+    return bundles
+
+
+Writer = Callable[[_Job, str, Path], None]
+
+
+def _bundle(job: _Job, format: Format, quantization: str, write: Writer) -> Bundle:
+    folder = job.out / bundle_name(format, quantization)
+    if (folder / MANIFEST).exists():
+        return read_bundle(folder)
+    started = time.monotonic()
+    with replacing(folder) as partial:
+        partial.mkdir()
+        write(job, quantization, model_file(partial, format))
+        bundle = write_bundle(
+            partial, job.checkpoint, format=format, quantization=quantization, seconds=time.monotonic() - started
+        )
+        report = check_file(
+            bundle,
+            job.loaded,
+            job.examples,
+            job.reference,
+            job.out / OUTPUTS / folder.name,
+            threads=job.limits.threads,
+            max_new_tokens=job.limits.max_new_tokens,
+        )
+    same = round(report.agreement * report.n)
+    size = bundle.size_bytes / 2**20
+    job.progress.line(f"  {bundle.label}: {size:.1f} MiB, {same} of {report.n} answers are torch's token for token")
+    return read_bundle(folder, check_hashes=False)
+
+
+def _write_gguf(job: _Job, quantization: str, file: Path) -> None:
+    from star_edge_export.gguf import export_gguf
+    from star_edge_export.quantize import quantize_gguf
+
+    if quantization == "F16":
+        export_gguf(job.checkpoint, file)
+        return
+    source = _made(job, "gguf", "F16", lambda path: export_gguf(job.checkpoint, path))
+    quantize_gguf(source, file, quantization, threads=job.limits.threads)
+
+
+def _write_onnx(job: _Job, quantization: str, file: Path) -> None:
+    from star_edge_export.onnx import export_onnx, quantize_int8
+
+    if quantization == "fp32":
+        export_onnx(job.checkpoint, file.parent)
+        return
+    source = _made(job, "onnx", "fp32", lambda path: export_onnx(job.checkpoint, path.parent))
+    quantize_int8(source, file)
+
+
+def _made(job: _Job, format: Format, quantization: str, write: Callable[[Path], object]) -> Path:
+    """The unquantised file: the bundle's when it is wanted itself, else one in the scratch folder."""
+    bundled = model_file(job.out / bundle_name(format, quantization), format)
+    if bundled.exists():
+        return bundled
+    scratch = model_file(job.out / SCRATCH / format, format)
+    if not scratch.exists():
+        with replacing(scratch.parent) as partial:
+            partial.mkdir()
+            write(model_file(partial, format))
+    return scratch
+
+
+def export_checkpoint(
+    config: ExportConfig, folder: Path, out: Path, *, device: str = "cpu", progress: Progress | None = None
+) -> list[Bundle]:
+    """Export a model made elsewhere: a Hugging Face folder, or a LoRA adapter whose base is a local folder.
+
+    Args:
+        out: folder for the bundles; `model/` in it holds the merged or completed checkpoint.
+    Raises: ModelError: the folder is no model. ArtifactError: `out` holds something else. ExportError: as export_all.
+    """
+    if out.exists() and any(out.iterdir()) and not (out / "model").is_dir():
+        raise ArtifactError(f"{out}: exists and is not an export of star-edge; choose another --out")
+    if not folder.is_dir():
+        raise ExportError(f"{folder}: no such folder; give a checkpoint, for example runs/quickstart/merge/model")
+    checkpoint = _model_folder(folder, out / "model")
+    limits = ValidateConfig(threads=1, max_new_tokens=48)
+    return export_all(config, limits, checkpoint, probe_examples(), out, device=device, progress=progress)
+
+
+def _model_folder(folder: Path, out: Path) -> Checkpoint:
+    """A folder with all an export reads: the adapter merged, a template that shows the tools."""
+    adapter = folder / "adapter_config.json"
+    if not adapter.is_file():
+        return prepare(ModelConfig(source=str(folder)), out)
+    base = Path(str(read_json(adapter).get("base_model_name_or_path")))
+    if not base.is_dir():
+        raise ExportError(f"{adapter}: its base model {base} is no local folder; put the model there or edit the path")
+    return merge(Checkpoint(folder, "adapter", base), out)

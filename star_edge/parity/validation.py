@@ -1,0 +1,189 @@
+"""Every checkpoint in torch and every file on its own runtime over the same held-out requests."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from star_edge.contracts import Bundle, Checkpoint, Example, Generation, ValidateConfig
+from star_edge.data.chat import ChatCodec
+from star_edge.errors import DataError
+from star_edge.evaluate.scores import accuracy, judge
+from star_edge.manifest import plain, write_atomic
+from star_edge.models.load import LoadedModel, load
+from star_edge.parity.answers import torch_answers
+from star_edge.parity.check import refuse_clear_differences
+from star_edge.parity.compare import ParityReport, compare
+from star_edge.parity.exports import OUTPUTS, TORCH
+from star_edge.progress import Progress, or_quiet
+from star_edge.report.rows import ParityRow, Row
+from star_edge_device import machine
+from star_edge_device.accuracy import Run, run_in_subprocess
+from star_edge_device.runtimes import open_runtime
+
+RESULTS = "results.json"
+
+
+def validate_run(
+    config: ValidateConfig,
+    checkpoints: Mapping[str, Checkpoint],
+    bundles: Sequence[Bundle],
+    heldout: Sequence[Example],
+    out: Path,
+    *,
+    earlier: Path,
+    device: str,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Score everything on the first `config.cases` held-out rows and write `results.json`.
+
+    Args:
+        checkpoints: by label, in the order of the table; the last is the one the files were made from.
+        out: folder of the stage; answers in it are not generated again.
+        earlier: the export's answers, taken over where they are of the same file and limits.
+    Returns: the number of cases and the labels, for the manifest.
+    Raises: DataError: fewer held-out rows than cases. RuntimeFailure: a file cannot be run.
+    """
+    if len(heldout) < config.cases:
+        raise DataError(
+            f"validate.cases is {config.cases}, but there are {len(heldout)} held-out rows; "
+            "lower it or give more held-out data"
+        )
+    progress = or_quiet(progress)
+    examples = list(heldout[: config.cases])
+    if earlier.is_dir() and not (out / OUTPUTS).exists():
+        _take_over(earlier, out / OUTPUTS)
+    rows = []
+    for label, checkpoint in checkpoints.items():
+        loaded = load(checkpoint, device=device)
+        answers = _torch_answers(config, label, loaded, examples, out, progress, is_last=label == [*checkpoints][-1])
+        rows.append(_row(label, examples, answers))
+        progress.line(f"  {label}: {_summary(rows[-1])}")
+    parity = []
+    for bundle in bundles:
+        run = _run_bundle(bundle, examples, out / OUTPUTS / bundle.folder.name, config, progress)
+        rows.append(Row(bundle.label, rows_accuracy(examples, run.generations), run.latency))
+        report = _parity(bundle, loaded, examples, answers, run, config)
+        refuse_clear_differences(bundle, report)
+        parity.append(_parity_row(report))
+        progress.line(f"  {bundle.label}: {_summary(rows[-1])}")
+    results = {"cases": len(examples), "rows": rows, "parity": parity, "machine": machine.facts()}
+    write_atomic(out / RESULTS, json.dumps(plain(results), indent=1, ensure_ascii=False) + "\n")
+    return {"cases": len(examples), "labels": [row.label for row in rows]}
+
+
+def validate_bundle(
+    bundle: Bundle,
+    examples: Sequence[Example],
+    out: Path,
+    *,
+    threads: int,
+    max_new_tokens: int,
+    progress: Progress | None = None,
+) -> Row:
+    """Accuracy and latency of one bundle, on its runtime, in a process of its own.
+
+    Args:
+        out: folder for the answers; a stopped validation goes on there.
+    Raises: DataError: no examples. RuntimeFailure, RuntimeMissing: the bundle cannot be run here.
+    """
+    if not examples:
+        raise DataError("no cases to validate on; give a JSONL file with at least one row")
+    config = ValidateConfig(cases=len(examples), threads=threads, max_new_tokens=max_new_tokens)
+    run = _run_bundle(bundle, examples, out, config, or_quiet(progress))
+    return Row(bundle.label, rows_accuracy(examples, run.generations), run.latency)
+
+
+def rows_accuracy(examples: Sequence[Example], answers: Sequence[Generation]) -> Any:
+    """The scores of one model's answers, given in the examples' order."""
+    return accuracy([judge(example, answer.text) for example, answer in zip(examples, answers, strict=True)])
+
+
+def _take_over(earlier: Path, outputs: Path) -> None:
+    """Copy the export's answers; under a temporary name, since a kill must not leave half of them."""
+    partial = outputs.with_name("outputs.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(earlier, partial)
+    partial.rename(outputs)
+
+
+def _torch_answers(
+    config: ValidateConfig,
+    label: str,
+    loaded: LoadedModel,
+    examples: Sequence[Example],
+    out: Path,
+    progress: Progress,
+    *,
+    is_last: bool,
+) -> list[Generation]:
+    """Only the exported checkpoint shares its store with the export, which asked it already."""
+    name = TORCH if is_last else f"torch-{''.join(c if c.isalnum() else '-' for c in label.lower())}.json"
+    return torch_answers(
+        loaded,
+        examples,
+        out / OUTPUTS / name,
+        max_new_tokens=config.max_new_tokens,
+        rows_per_forward=config.rows_per_forward,
+        progress=progress,
+    )
+
+
+def _run_bundle(
+    bundle: Bundle, examples: Sequence[Example], out: Path, config: ValidateConfig, progress: Progress
+) -> Run:
+    bar = progress.bar(bundle.label, len(examples))
+    try:
+        return run_in_subprocess(
+            bundle,
+            examples,
+            out,
+            threads=config.threads,
+            max_new_tokens=config.max_new_tokens,
+            advance=lambda done: bar.update(done),
+        )
+    finally:
+        bar.close()
+
+
+def _parity(
+    bundle: Bundle,
+    loaded: LoadedModel,
+    examples: Sequence[Example],
+    answers: Sequence[Generation],
+    run: Run,
+    config: ValidateConfig,
+) -> ParityReport:
+    codec = ChatCodec(loaded.tokenizer, loaded.template)
+    prompts = {example.id: codec.prompt_text(example) for example in examples}
+    longest = max(g.prompt_tokens for g in answers) + config.max_new_tokens + 1
+    runtime = open_runtime(bundle, threads=config.threads, context_length=longest)
+    try:
+        return compare(loaded, prompts, answers, run.generations, label=bundle.label, runtime=runtime)
+    finally:
+        runtime.close()
+
+
+def _row(label: str, examples: Sequence[Example], answers: Sequence[Generation]) -> Row:
+    return Row(label, rows_accuracy(examples, answers))
+
+
+def _parity_row(report: ParityReport) -> ParityRow:
+    return ParityRow(
+        label=report.label,
+        n=report.n,
+        agreement=report.agreement,
+        same_calls=report.same_calls,
+        forced_agreement=report.forced_agreement,
+        differences=report.differences,
+    )
+
+
+def _summary(row: Row) -> str:
+    if row.accuracy is None:
+        return "not scored"
+    rate = row.accuracy.exact_call
+    return f"exact call {rate.value * 100:.1f} % of {rate.n} ({rate.low * 100:.0f} to {rate.high * 100:.0f})"
