@@ -59,6 +59,7 @@ def common_arguments(out: Path, *, device: str, seed: int, save_every: int) -> d
         "disable_tqdm": True,
         "remove_unused_columns": False,
         "dataloader_pin_memory": device != "cpu",
+        "ddp_find_unused_parameters": False,
     }
 
 

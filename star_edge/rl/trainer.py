@@ -1,0 +1,339 @@
+"""Sim-RL: TRL's GRPO trainer with dynamic filtering, a shared prefill, and prompts computed once a group.
+
+A group (all completions of one prompt) counts only when its mean reward lies inside an open interval and its
+rewards differ; sampling goes on with fresh prompts until the step has its groups. Groups that do not count cost no
+update. Source: STAR (arXiv 2602.03022); the KL term is TRL's k3 estimator, which agrees with the published k2 to
+first order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import DistributedType
+from torch import Tensor
+
+from star_edge.contracts import Checkpoint, Example, SimRlConfig, TuningConfig
+from star_edge.data.chat import ChatCodec
+from star_edge.distill.training import common_arguments, load_trainable, rows_per_device, run_to_end, save_result
+from star_edge.errors import RuntimeMissing, TrainingError
+from star_edge.models.load import LoadedModel
+from star_edge.models.packing import UNCOUNTED, add_counted_forward, pack
+from star_edge.models.sampling import sample
+from star_edge.progress import Progress, or_quiet
+from star_edge.rl.groups import Filled, Group, PromptRow, fill, fresh_rows
+from star_edge.rl.policy import PolicyAsItCame, token_logprobs
+from star_edge.rl.reward import trl_reward
+
+try:
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer
+except ImportError as error:
+    raise RuntimeMissing.for_extra("trl", "train") from error
+
+ROWS_SAMPLED_TOGETHER = 64
+Batch = dict[str, Tensor]
+
+
+class SimRlTrainer(GRPOTrainer):  # type: ignore[misc]
+    """GRPO that samples until its batch holds groups worth learning from.
+
+    Args:
+        loaded: the policy, its trainable weights set; the reference is this policy as it is now.
+        given: the remaining arguments of `GRPOTrainer`.
+    """
+
+    def __init__(self, loaded: LoadedModel, config: SimRlConfig, *, progress: Progress, **given: Any) -> None:
+        super().__init__(model=loaded.model, processing_class=loaded.tokenizer, **given)
+        self._config = config
+        self._progress = progress
+        self._filled: Filled | None = None
+        self._buffered_inputs: list[Batch | None] | None = None
+        self.eos_token_ids = list(loaded.stop_token_ids)
+        add_counted_forward(loaded.model)
+        self.beta = config.beta
+        self.ref_model = PolicyAsItCame(loaded.model) if config.beta else None
+
+    # ------------------------------------------------------------------------------------------------- sampling
+
+    def _generate_and_score_completions(self, inputs: list[PromptRow]) -> Batch | None:
+        """Sample until the batch is full, then let TRL make tensors and advantages of the groups that count."""
+        config, step = self._config, self.state.global_step
+        key = f"{self.args.seed} {step} {self.accelerator.process_index}"
+        data = self.train_dataset
+        filled = fill(
+            inputs[:: self.num_generations],
+            self._draw,
+            lambda count, number: [data[row] for row in fresh_rows(len(data), count, key=f"{key} {number}")],
+            low=config.group_reward_min,
+            high=config.group_reward_max,
+            max_resamples=config.max_resamples,
+            most=lambda number: int(self._over_processes(number).max()),
+        )
+        # Every process must hold the same number of rows, for TRL gathers them.
+        kept = filled.kept[: int(self._over_processes(len(filled.kept)).min())]
+        wanted = len(inputs) // self.num_generations
+        if len(kept) < wanted:
+            self._progress.line(
+                f"  step {step + 1}: {len(kept)} of {wanted} groups can teach after {filled.rounds} rounds of sampling"
+            )
+        self._filled = replace(filled, kept=kept)
+        batch = super()._generate_and_score_completions(self._repeated(kept)) if kept else None
+        self._note(filled)
+        return batch
+
+    def _draw(self, rows: Sequence[PromptRow], round_number: int) -> list[Group]:
+        self._round = round_number
+        n = self.num_generations
+        prompts = [row["prompt"] for row in rows for _ in range(n)]
+        prompt_ids, completion_ids, _, _, logprobs, *_ = super()._generate(prompts)
+        ends = set(self.eos_token_ids)
+        texts = [
+            self.processing_class.decode(ids[:-1] if ids[-1] in ends else ids, skip_special_tokens=False)
+            for ids in completion_ids
+        ]
+        targets, tools = ([row[name] for row in rows for _ in range(n)] for name in ("target", "tools"))
+        rewards = self.reward_funcs[0](prompts=prompts, completions=texts, target=targets, tools=tools)
+        return [
+            Group(
+                row,
+                prompt_ids[place],
+                completion_ids[place : place + n],
+                logprobs and logprobs[place : place + n],
+                texts[place : place + n],
+                rewards[place : place + n],
+            )
+            for row, place in zip(rows, range(0, len(prompts), n), strict=True)
+        ]
+
+    def _generate_single_turn(
+        self, prompt_ids: list[list[int]], images: Any, multimodal_fields: Any, num_generations: int, **given: Any
+    ) -> tuple[list[list[int]], Any]:
+        """Completions of each prompt from one prefill; vLLM and sharded policies sample as TRL does."""
+        if self.use_vllm or self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+            done: tuple[list[list[int]], Any] = super()._generate_single_turn(
+                prompt_ids, images, multimodal_fields, num_generations, **given
+            )
+            return done
+        model = self.accelerator.unwrap_model(self.model_wrapped)
+        policy = LoadedModel(model, self.processing_class, "", tuple(self.eos_token_ids))
+        generator = torch.Generator(policy.device).manual_seed(self._draw_seed())
+        prompts = prompt_ids[::num_generations]
+        by_length = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
+        size = max(1, ROWS_SAMPLED_TOGETHER // num_generations)
+        completions: dict[int, list[list[int]]] = {}
+        for start in range(0, len(by_length), size):
+            numbers = by_length[start : start + size]
+            samples = sample(
+                policy,
+                [prompts[number] for number in numbers],
+                copies=num_generations,
+                temperature=self.temperature,
+                max_new_tokens=self.max_completion_length,
+                generator=generator,
+            )
+            completions |= {
+                number: [list(one.ids) for one in drawn] for number, drawn in zip(numbers, samples, strict=True)
+            }
+        return [ids for number in range(len(prompts)) for ids in completions[number]], None
+
+    def _draw_seed(self) -> int:
+        """Draws depend on the seed, the step, the process and the round, so a resumed run makes the same."""
+        numbers = (self.args.seed, self.state.global_step, self.accelerator.process_index, self._round)
+        return hash(numbers) % 2**63
+
+    def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        """Prompts are rendered text already: their special tokens are in it."""
+        return self.processing_class(text=prompts, add_special_tokens=False)["input_ids"], None, {}
+
+    def _over_processes(self, number: int) -> Tensor:
+        gathered: Tensor = self.accelerator.gather(torch.tensor([number], device=self.accelerator.device))
+        return gathered
+
+    # ----------------------------------------------------------------- what TRL would do again for the kept groups
+
+    def _repeated(self, groups: Sequence[Group]) -> list[PromptRow]:
+        return [group.row for group in groups for _ in range(self.num_generations)]
+
+    def _generate(self, prompts: list[str]) -> tuple[Any, ...]:
+        """The completions that were drawn, in TRL's form: ids, tool mask, texts, log-probabilities, extras, images."""
+        assert self._filled is not None
+        groups = self._filled.kept
+        prompt_ids = [group.prompt_ids for group in groups for _ in range(self.num_generations)]
+        completion_ids = [ids for group in groups for ids in group.completion_ids]
+        logprobs = [one for group in groups for one in group.sampler_logprobs or ()]
+        texts = [text for group in groups for text in group.texts]
+        return prompt_ids, completion_ids, None, texts, logprobs or None, {}, None, []
+
+    def _calculate_rewards(self, *_: Any) -> Tensor:
+        """The rewards that decided which groups count, over all processes: (rows, 1)."""
+        assert self._filled is not None
+        rewards = [[reward] for group in self._filled.kept for reward in group.rewards]
+        gathered: Tensor = self.accelerator.gather(torch.tensor(rewards, device=self.accelerator.device))
+        return gathered
+
+    def _note(self, filled: Filled) -> None:
+        """Metrics over everything sampled, the groups that do not count included."""
+        metrics = self._metrics["train"]
+        for name in [name for name in metrics if name.startswith(("rewards/", "completions/", "frac_"))]:
+            del metrics[name]
+        metrics["reward_of_kept"] = metrics.pop("reward", [])
+        metrics["reward"] = [filled.mean_reward]
+        metrics["groups_kept"] = [filled.groups_kept]
+        metrics["malformed"] = [filled.malformed]
+        metrics["completion_length"] = [filled.mean_length]
+        metrics["sampling_rounds"] = [float(filled.rounds)]
+
+    # --------------------------------------------------------------------------------------------------- update
+
+    def _prepare_inputs(self, generation_batch: Any) -> Batch | None:
+        """The rows of one forward. Unlike TRL's, groups stay together and a batch may be smaller than planned."""
+        parts = self.args.steps_per_generation
+        if self._step % parts == 0 or self._buffered_inputs is None:
+            self._buffered_inputs = _split(self._generate_and_score_completions(generation_batch), parts)
+        rows: Batch | None = self._buffered_inputs[self._step % parts]
+        return rows
+
+    def compute_loss(self, model: Any, inputs: Batch | None, **given: Any) -> Tensor:
+        """TRL's loss of the part, weighed so that all rows of the step count the same; an empty part costs nothing."""
+        if inputs is None:
+            return torch.zeros((), device=self.accelerator.device, requires_grad=True)
+        loss: Tensor = super().compute_loss(model, inputs, **given) * inputs["weight"]
+        return loss
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not estimated: the Trainer would warn that a list of rows has no token count."""
+        return 0
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        **ignored: Any,
+    ) -> tuple[Tensor, Tensor, None]:
+        """(B, T) ids and mask -> (B, logits_to_keep) log-probabilities and entropies of the completions."""
+        counts = attention_mask[:, -logits_to_keep:].bool()
+        rows = [
+            (
+                row[:-logits_to_keep][mask[:-logits_to_keep]].tolist(),
+                row[-logits_to_keep:][mask[-logits_to_keep:]].tolist(),
+            )
+            for row, mask in zip(input_ids, attention_mask.bool(), strict=True)
+        ]
+        size = batch_size or len(rows)
+        pieces = [self._logprobs_of(model, rows[start : start + size]) for start in range(0, len(rows), size)]
+        logprobs, entropies = (torch.cat(column) for column in zip(*pieces, strict=True))
+        empty = torch.zeros(counts.shape, device=counts.device)
+        return empty.masked_scatter(counts, logprobs), empty.masked_scatter(counts, entropies), None
+
+    def _logprobs_of(self, model: Any, rows: Sequence[tuple[list[int], list[int]]]) -> tuple[Tensor, Tensor]:
+        batch = pack(rows, pad_id=self.processing_class.pad_token_id)
+        batch = {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
+        labels = batch.pop("labels")
+        labels = labels[labels != UNCOUNTED]
+        with self.accelerator.autocast():
+            result: tuple[Tensor, Tensor] = model(
+                **batch, then=partial(token_logprobs, labels=labels, temperature=self.temperature)
+            )
+        return result
+
+
+def _split(batch: Batch | None, parts: int) -> list[Batch | None]:
+    """Rows in `parts` runs of like size, empty ones (None) first so that a device's last forward has rows.
+
+    `weight` makes the mean over a part's rows, divided by `parts`, add up to the mean over all rows.
+    """
+    if batch is None:
+        return [None] * parts
+    rows = len(batch["prompt_ids"])
+    runs = sorted(torch.arange(rows).tensor_split(parts), key=len)
+    split: list[Batch | None] = []
+    for run in runs:
+        part = {name: tensor[run] if tensor.ndim else tensor for name, tensor in batch.items()}
+        split.append(part | {"weight": torch.tensor(len(run) * parts / rows)} if len(run) else None)
+    return split
+
+
+def run_sim_rl(
+    config: SimRlConfig,
+    tuning: TuningConfig,
+    policy: Checkpoint,
+    examples: Sequence[Example],
+    out: Path,
+    *,
+    stage: str,
+    device: str,
+    seed: int,
+    progress: Progress | None = None,
+) -> Checkpoint:
+    """Improve a policy on the reward of its own completions; continues from `out/trainer` when it was cut short.
+
+    An adapter goes on as the same adapter; the reference of the KL term is the policy as it came.
+
+    Raises: TrainingError: no example, fewer than two rollouts, or devices that cannot share a step evenly.
+    """
+    if not examples:
+        raise TrainingError(f"{stage}: there is no row to learn from; give it more data")
+    if config.rollouts < 2:
+        raise TrainingError(f"{stage}: sim_rl.rollouts is {config.rollouts}, but a group needs at least 2 to compare")
+    loaded = load_trainable(policy, tuning, seed=seed)
+    codec = ChatCodec(loaded.tokenizer, loaded.template)
+    trainer = SimRlTrainer(
+        loaded,
+        config,
+        progress=or_quiet(progress),
+        args=grpo_arguments(config, out, device=device, seed=seed),
+        reward_funcs=[trl_reward(config.reward)],
+        train_dataset=Dataset.from_list([prompt_row(codec, example) for example in examples]),
+    )
+    run_to_end(trainer, out, what=stage, progress=or_quiet(progress))
+    return save_result(trainer, policy, out, stage=stage)
+
+
+def prompt_row(codec: ChatCodec, example: Example) -> PromptRow:
+    """A row of the trainer's data; target and tools as JSON, for Arrow would give every struct the keys of all."""
+    return {
+        "prompt": codec.prompt_text(example),
+        "target": json.dumps(example.target, ensure_ascii=False),
+        "tools": json.dumps(example.tools, ensure_ascii=False),
+    }
+
+
+def grpo_arguments(config: SimRlConfig, out: Path, *, device: str, seed: int) -> Any:
+    """TRL's arguments: one update a batch, advantages scaled within groups, loss as GRPO was published.
+
+    Raises: TrainingError: the devices cannot share `prompts_per_step` evenly.
+    """
+    rows_per_device(config.prompts_per_step, 1, what="sim_rl.prompts_per_step")
+    rows_per_forward, forwards = rows_per_device(
+        config.prompts_per_step * config.rollouts, config.rows_per_forward, what="sim_rl.prompts_per_step * rollouts"
+    )
+    args = GRPOConfig(
+        **common_arguments(out, device=device, seed=seed, save_every=config.save_every),
+        max_steps=config.steps,
+        learning_rate=config.lr,
+        weight_decay=config.weight_decay,
+        lr_scheduler_type="constant",
+        per_device_train_batch_size=rows_per_forward,
+        gradient_accumulation_steps=forwards,
+        num_generations=config.rollouts,
+        max_completion_length=config.max_new_tokens,
+        temperature=config.temperature,
+        beta=0.0,  # the reference is ours: see PolicyAsItCame
+        loss_type="grpo",
+        scale_rewards="group",
+        gradient_checkpointing=False,
+        use_vllm=config.use_vllm,
+        vllm_mode="colocate",
+    )
+    args._n_gpu = 1  # several GPUs are used through torchrun or accelerate, never through DataParallel
+    return args

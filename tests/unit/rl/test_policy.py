@@ -1,0 +1,48 @@
+import pytest
+import torch
+
+from star_edge.rl.policy import PolicyAsItCame, token_logprobs
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 100])
+def test_log_probabilities_and_entropies_equal_those_of_full_logits(chunk):
+    generator = torch.Generator().manual_seed(0)
+    hidden, head = torch.randn(9, 5, generator=generator), torch.randn(13, 5, generator=generator)
+    labels = torch.randint(13, (9,), generator=generator)
+    hidden.requires_grad_()
+    head.requires_grad_()
+    logprobs, entropies = token_logprobs(hidden, head, labels, temperature=0.7, chunk=chunk)
+    distribution = torch.distributions.Categorical(logits=hidden @ head.T / 0.7)
+    torch.testing.assert_close(logprobs, distribution.log_prob(labels))
+    torch.testing.assert_close(entropies, distribution.entropy().detach())
+    weights = torch.randn(9, generator=generator)
+    expected = torch.autograd.grad((distribution.log_prob(labels) * weights).sum(), (hidden, head))
+    torch.testing.assert_close(torch.autograd.grad((logprobs * weights).sum(), (hidden, head)), expected)
+    assert not entropies.requires_grad
+
+
+def test_the_reference_keeps_answering_as_in_the_beginning():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 2))
+    model[0].requires_grad_(False)
+    inputs = torch.ones(1, 3)
+    before = model(input=inputs)
+    reference = PolicyAsItCame(model)
+    with torch.no_grad():
+        for weight in model[1].parameters():
+            weight += 1
+    after = model(input=inputs)
+    torch.testing.assert_close(reference(input=inputs), before)
+    assert not reference(input=inputs).requires_grad
+    torch.testing.assert_close(model(input=inputs), after)
+    assert not torch.equal(before, after)
+
+
+def test_the_policy_survives_a_reference_that_fails():
+    model = torch.nn.Linear(3, 2)
+    reference = PolicyAsItCame(model)
+    with torch.no_grad():
+        model.weight += 1
+    trained = model.weight.clone()
+    with pytest.raises(RuntimeError):
+        reference(input=torch.ones(1, 4))
+    torch.testing.assert_close(model.weight, trained)

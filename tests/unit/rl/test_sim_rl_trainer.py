@@ -1,0 +1,234 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from star_edge.contracts import Checkpoint, Example, SimRlConfig, TuningConfig
+from star_edge.data.chat import ChatCodec
+from star_edge.errors import TrainingError
+from star_edge.models.load import load
+from star_edge.progress import Progress
+
+module = pytest.importorskip("star_edge.rl.trainer", reason="trl is not installed", exc_type=ImportError)
+
+TOOL = {
+    "name": "dim",
+    "description": "",
+    "parameters": {"type": "object", "properties": {"level": {"type": "integer"}}},
+}
+CONFIG = SimRlConfig(
+    steps=2, prompts_per_step=3, rollouts=4, lr=1e-2, max_new_tokens=5, rows_per_forward=4, save_every=1, beta=0.1
+)
+LORA = TuningConfig(rank=4, alpha=8, last_layers=1)
+FULL = TuningConfig(method="full")
+
+
+@pytest.fixture(scope="module")
+def student(tiny_student):
+    return Checkpoint(tiny_student, "base")
+
+
+@pytest.fixture(scope="module")
+def examples():
+    return [
+        Example(
+            str(number),
+            "test",
+            (
+                {"role": "user", "content": f"Dim to {number}" + ", please" * (number % 3)},
+                {"role": "assistant", "content": "", "tool_calls": [{"name": "dim", "arguments": {"level": number}}]},
+            ),
+            (TOOL,),
+        )
+        for number in range(8)
+    ]
+
+
+@pytest.fixture
+def rewards(monkeypatch):
+    """The reward of a random model is flat; let the length of what it says be the reward instead."""
+
+    def by_length(prompts, completions, target, tools):
+        assert [json.loads(row)["tool_calls"][0]["name"] for row in target] == ["dim"] * len(prompts)
+        assert [json.loads(row) for row in tools] == [[TOOL]] * len(prompts)
+        return [len(text) % 8 / 8 for text in completions]
+
+    monkeypatch.setattr(module, "trl_reward", lambda kind: by_length)
+
+
+def run(policy, examples, out, *, tuning=LORA, progress=None, **changes):
+    config = replace(CONFIG, **changes)
+    return module.run_sim_rl(
+        config, tuning, policy, examples, out, stage="sim-rl", device="cpu", seed=1, progress=progress
+    )
+
+
+def log(out):
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def weights(checkpoint):
+    (file,) = checkpoint.folder.glob("*.safetensors")
+    return load_file(file)
+
+
+@pytest.mark.parametrize(("tuning", "base"), [(LORA, True), (FULL, False)], ids=["lora", "full"])
+def test_two_steps_change_the_policy_and_log_what_happened(student, examples, tmp_path, rewards, tuning, base):
+    checkpoint = run(student, examples, tmp_path, tuning=tuning)
+    assert checkpoint.base == (student.folder if base else None)
+    assert checkpoint.stage == "sim-rl"
+    steps = log(tmp_path)
+    assert [step["step"] for step in steps] == [1, 2]
+    for step in steps:
+        assert 0 < step["reward"] < 1
+        assert 0 < step["groups_kept"] <= 1
+        assert step["malformed"] == 0
+        assert step["completion_length"] == 5
+        assert step["entropy"] > 1
+    assert steps[0]["kl"] == pytest.approx(0, abs=1e-6)
+    assert steps[1]["kl"] > 1e-6
+    loaded = load(checkpoint, device="cpu")
+    if not base:
+        assert (checkpoint.folder / "tokenizer.json").read_bytes() == (student.folder / "tokenizer.json").read_bytes()
+        assert not torch.equal(
+            loaded.model.model.embed_tokens.weight, load(student, device="cpu").model.model.embed_tokens.weight
+        )
+
+
+def make_trainer(policy, examples, out, *, tuning=LORA, **changes):
+    config = replace(CONFIG, **changes)
+    loaded = module.load_trainable(policy, tuning, seed=1)
+    codec = ChatCodec(loaded.tokenizer, loaded.template)
+    return module.SimRlTrainer(
+        loaded,
+        config,
+        progress=Progress(quiet=True),
+        args=module.grpo_arguments(config, out, device="cpu", seed=1),
+        reward_funcs=[module.trl_reward("star")],
+        train_dataset=module.Dataset.from_list([module.prompt_row(codec, example) for example in examples]),
+    )
+
+
+def test_prompt_ids_are_the_codecs(student, examples, tmp_path):
+    trainer = make_trainer(student, examples, tmp_path)
+    codec = ChatCodec(trainer.processing_class, load(student, device="cpu").template)
+    prompts = [row["prompt"] for row in trainer.train_dataset]
+    assert trainer._tokenize_prompts(prompts)[0] == [codec.prompt_ids(example) for example in examples]
+
+
+def test_log_probabilities_equal_those_of_rows_computed_alone(student, examples, tmp_path):
+    trainer = make_trainer(student, examples, tmp_path, temperature=0.5)
+    prompts = [[5, 6, 7], [5, 6, 7], [9, 8]]
+    completions = [[1, 2], [3], [4, 5, 6]]
+    ids = torch.tensor([[5, 6, 7, 1, 2, 0], [5, 6, 7, 3, 0, 0], [0, 9, 8, 4, 5, 6]])
+    mask = torch.tensor([[1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 0, 0], [0, 1, 1, 1, 1, 1]])
+    logprobs, entropies, _ = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, 3)
+    for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+        logits = trainer.model(input_ids=torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1] / 0.5
+        distribution = torch.distributions.Categorical(logits=logits)
+        count = len(completion)
+        torch.testing.assert_close(
+            logprobs[row, :count], distribution.log_prob(torch.tensor(completion)), rtol=1e-4, atol=1e-4
+        )
+        torch.testing.assert_close(entropies[row, :count], distribution.entropy(), rtol=1e-4, atol=1e-4)
+        assert not logprobs[row, count:].any()
+
+
+def test_the_reference_of_an_adapter_is_that_adapter(student, examples, tmp_path, rewards):
+    adapter = run(student, examples, tmp_path / "first", beta=0.0)
+    steps = run(adapter, examples, tmp_path / "second") and log(tmp_path / "second")
+    assert steps[0]["kl"] == pytest.approx(0, abs=1e-6)  # against the bare base it would not be 0
+    trainer = make_trainer(adapter, examples, tmp_path / "third")
+    base = load(student, device="cpu").model
+    ids = torch.tensor([[5, 6, 7, 8]])
+    assert not torch.allclose(trainer.ref_model(input_ids=ids).logits, base(input_ids=ids).logits, atol=1e-3)
+    torch.testing.assert_close(trainer.ref_model(input_ids=ids).logits, load(adapter, device="cpu").model(ids).logits)
+
+
+def test_groups_that_cannot_teach_cost_no_update(student, examples, tmp_path, monkeypatch):
+    """Prompts with an even number get one reward whatever is said: only the others may reach the model."""
+
+    def by_prompt(prompts, completions, target, tools):
+        numbers = [json.loads(row)["tool_calls"][0]["arguments"]["level"] for row in target]
+        return [0.5 if number % 2 == 0 else place % 4 / 4 for place, number in enumerate(numbers)]
+
+    monkeypatch.setattr(module, "trl_reward", lambda kind: by_prompt)
+    seen = []
+    real = module.SimRlTrainer.compute_loss
+
+    def watch(self, model, inputs, **given):
+        seen.extend(self.processing_class.batch_decode(inputs["prompt_ids"]))
+        return real(self, model, inputs, **given)
+
+    monkeypatch.setattr(module.SimRlTrainer, "compute_loss", watch)
+    run(student, examples, tmp_path, steps=1)
+    assert len(seen) == 12
+    assert not any(f"Dim to {number}" in prompt for prompt in seen for number in (0, 2, 4, 6))
+    assert log(tmp_path)[0]["groups_kept"] < 1
+    assert log(tmp_path)[0]["sampling_rounds"] > 1
+
+
+def test_a_short_batch_is_trained_on_and_said(student, examples, tmp_path, monkeypatch, capsys):
+    def one_prompt_teaches(prompts, completions, target, tools):
+        first = target[0]
+        return [place % 4 / 4 if row == first else 1.0 for place, row in enumerate(target)]
+
+    monkeypatch.setattr(module, "trl_reward", lambda kind: one_prompt_teaches)
+    run(student, examples, tmp_path, steps=1, max_resamples=0, progress=Progress())
+    assert "step 1: 1 of 3 groups can teach after 1 rounds of sampling" in capsys.readouterr().err
+    assert log(tmp_path)[0]["grad_norm"] > 0
+
+
+def test_nothing_to_learn_changes_nothing(student, examples, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "trl_reward", lambda kind: lambda **rows: [1.0] * len(rows["prompts"]))
+    checkpoint = run(student, examples, tmp_path, tuning=FULL, steps=1, max_resamples=1, weight_decay=0.1)
+    assert log(tmp_path)[0]["groups_kept"] == 0
+    before = load_file(student.folder / "model.safetensors")
+    for name, tensor in weights(checkpoint).items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_every_row_weighs_the_same_however_the_step_is_split():
+    batch = {
+        "prompt_ids": torch.arange(5)[:, None],
+        "loss": torch.tensor([1.0, 2.0, 3.0, 4.0, 10.0]),
+        "count": torch.tensor(7),
+    }
+    for parts in (1, 2, 5, 8):
+        split = module._split(batch, parts)
+        assert len(split) == parts
+        assert [part is None for part in split] == sorted((part is None for part in split), reverse=True)
+        total = sum(part["loss"].mean() * part["weight"] / parts for part in split if part is not None)
+        assert total.item() == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("tuning", [LORA, FULL], ids=["lora", "full"])
+def test_a_run_cut_short_ends_as_if_it_had_not_been(student, examples, tmp_path, rewards, tuning, monkeypatch):
+    whole = run(student, examples, tmp_path / "whole", tuning=tuning)
+    real = module.SimRlTrainer.compute_loss
+
+    def dies_in_step_two(self, *args, **given):
+        if self.state.global_step == 1:
+            raise KeyboardInterrupt
+        return real(self, *args, **given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.SimRlTrainer, "compute_loss", dies_in_step_two)
+        with pytest.raises(KeyboardInterrupt):
+            run(student, examples, tmp_path / "cut", tuning=tuning)
+    resumed = run(student, examples, tmp_path / "cut", tuning=tuning)
+    assert [step["reward"] for step in log(tmp_path / "cut")] == [step["reward"] for step in log(tmp_path / "whole")]
+    expected = weights(whole)
+    for name, tensor in weights(resumed).items():
+        torch.testing.assert_close(tensor, expected[name])
+
+
+@pytest.mark.parametrize(
+    ("changes", "rows", "message"),
+    [({}, 0, "no row to learn from"), ({"rollouts": 1}, 3, "a group needs at least 2 to compare")],
+)
+def test_impossible_runs_are_refused(student, examples, tmp_path, changes, rows, message):
+    with pytest.raises(TrainingError, match=message):
+        run(student, examples[:rows], tmp_path, **changes)
