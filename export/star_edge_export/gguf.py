@@ -66,9 +66,12 @@ def _check(config: dict[str, Any], folder: Path) -> None:
         raise ExportError(
             f"{folder}: architecture '{architecture}' cannot be written to GGUF (known: {', '.join(CLASSES)})"
         )
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if rope.get("rope_type", rope.get("type", "default")) != "default":
-        raise ExportError(f"{folder}: scaled rotary embeddings ({rope}) are not written to GGUF; choose another model")
+    for name in ("rope_parameters", "rope_scaling"):  # transformers 5, and before
+        rope = config.get(name) or {}
+        if rope.get("rope_type", rope.get("type", "default")) != "default":
+            raise ExportError(
+                f"{folder}: scaled rotary embeddings ({rope}) are not written to GGUF; choose another model"
+            )
     if config.get("use_sliding_window"):
         raise ExportError(f"{folder}: sliding-window attention is not written to GGUF; set use_sliding_window to false")
 
