@@ -1,0 +1,121 @@
+"""The engine on stages that cost nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from star_edge import manifest, pipeline
+from star_edge.contracts import DataConfig, ModelConfig, Recipe, SourceConfig
+from star_edge.errors import ArtifactError, TrainingError
+from star_edge.pipeline import Details, Run, Stage
+from star_edge.recipe import LoadedRecipe
+
+
+def loaded(seed: int = 1) -> LoadedRecipe:
+    model = ModelConfig("./model")
+    recipe = Recipe("tiny", model, model, DataConfig(train=(SourceConfig(path="rows.jsonl"),)), seed=seed)
+    return LoadedRecipe(recipe, Path("tiny.yaml"))
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Three stages in a row, of which the second reads the seed; the list collects which of them ran."""
+    log: list[str] = []
+
+    def stage(name: str, needs: tuple[str, ...], *, reads_seed: bool = False) -> Stage:
+        def work(_run: Run, out: Path) -> Details:
+            log.append(name)
+            (out / "result").write_text(name)
+            return {"name": name}
+
+        return Stage(name, f"do {name}", lambda item: item.recipe.seed if reads_seed else None, needs, work)
+
+    stages = (stage("first", ()), stage("second", ("first",), reads_seed=True), stage("third", ("second",)))
+    monkeypatch.setattr(pipeline, "STAGES", stages)
+    monkeypatch.setattr(pipeline, "STAGE_NAMES", ("first", "second", "third"))
+    return log
+
+
+def test_stages_run_once_in_order_and_never_again(ran: list[str], tmp_path: Path) -> None:
+    run = Run(loaded(), tmp_path / "run", "cpu")
+    pipeline.execute(run)
+    pipeline.execute(run)
+    assert ran == ["first", "second", "third"]
+    assert run.details("second") == {"name": "second"}
+    assert list(pipeline.stage_seconds(run.folder)) == ran
+
+
+def test_a_changed_recipe_is_refused_unless_forced_and_then_redoes_only_what_depends_on_it(
+    ran: list[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    pipeline.execute(Run(loaded(1), folder, "cpu"))
+    with pytest.raises(ArtifactError, match="another recipe"):
+        pipeline.execute(Run(loaded(2), folder, "cpu"))
+    assert ran == ["first", "second", "third"]
+    pipeline.execute(Run(loaded(2), folder, "cpu"), force=True)
+    assert ran == ["first", "second", "third", "second", "third"]
+
+
+def test_until_stops_behind_the_stage_and_the_rest_goes_on_later(ran: list[str], tmp_path: Path) -> None:
+    run = Run(loaded(), tmp_path / "run", "cpu")
+    pipeline.execute(run, until="second")
+    assert ran == ["first", "second"]
+    assert [item.state for item in pipeline.plan(run.loaded, run.folder)] == ["done", "done", "run"]
+    pipeline.execute(run)
+    assert ran == ["first", "second", "third"]
+
+
+def test_a_stage_that_fails_leaves_the_ones_before_it_and_is_continued(
+    ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(loaded(), tmp_path / "run", "cpu")
+
+    def fails(_run: Run, out: Path) -> Details:
+        (out / "half").write_text("x")
+        raise TrainingError("no rows")
+
+    broken = Stage("second", "fail", lambda item: item.recipe.seed, ("first",), fails)
+    whole = pipeline.STAGES
+    monkeypatch.setattr(pipeline, "STAGES", (whole[0], broken, whole[2]))
+    with pytest.raises(TrainingError):
+        pipeline.execute(run)
+    assert not (run.folder / "second" / manifest.MANIFEST).exists()
+    monkeypatch.setattr(pipeline, "STAGES", whole)
+    assert [item.state for item in pipeline.plan(run.loaded, run.folder)] == ["done", "continue", "run"]
+    pipeline.execute(run)
+    assert ran == ["first", "second", "third"]
+    assert (run.folder / "second" / "half").exists()
+
+
+def test_foreign_folders_are_refused_and_left_alone(ran: list[str], tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("x")
+    with pytest.raises(ArtifactError, match="not a run of star-edge"):
+        pipeline.execute(Run(loaded(), tmp_path, "cpu"), force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    assert ran == []
+
+
+def test_two_processes_do_not_work_in_one_folder(ran: list[str], tmp_path: Path) -> None:
+    run = Run(loaded(), tmp_path / "run", "cpu")
+    pipeline.execute(run, until="first")
+    with FileLock(run.folder / ".lock"), pytest.raises(ArtifactError, match="another star-edge is working there"):
+        pipeline.execute(run)
+    assert ran == ["first"]
+
+
+def test_planning_writes_nothing(ran: list[str], tmp_path: Path) -> None:
+    pipeline.plan(loaded(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert ran == []
+
+
+def test_checkpoints_survive_moving_the_run(ran: list[str], tmp_path: Path) -> None:
+    from star_edge.contracts import Checkpoint
+
+    run = Run(loaded(), tmp_path / "run", "cpu")
+    saved = run.save_checkpoint(Checkpoint(run.folder / "ckd", "ckd", run.folder / "base" / "student"))
+    assert saved == {"folder": "ckd", "stage": "ckd", "base": "base/student"}
