@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import TypeAlias
 
 import torch
@@ -35,14 +36,14 @@ def greedy(
     order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
     batches = [order[start : start + rows_per_forward] for start in range(0, len(order), rows_per_forward)]
     done: dict[int, Generation] = {}
-    bar = or_quiet(progress).bar("generate", len(prompts))
-    for batch in batches:
-        rows = decode_rows(loaded, [encoded[index] for index in batch], max_new_tokens=max_new_tokens, pick=most_likely)
-        for index, (ids, stopped) in zip(batch, rows, strict=True):
-            text = loaded.tokenizer.decode(ids, skip_special_tokens=False)
-            done[index] = Generation(prompts[index][0], text, tuple(ids), len(encoded[index]), stopped)
-        bar.update(len(done))
-    bar.close()
+    with closing(or_quiet(progress).bar("generate", len(prompts))) as bar:
+        for batch in batches:
+            ids = [encoded[index] for index in batch]
+            rows = decode_rows(loaded, ids, max_new_tokens=max_new_tokens, pick=most_likely)
+            for index, (new_ids, stopped) in zip(batch, rows, strict=True):
+                text = loaded.tokenizer.decode(new_ids, skip_special_tokens=False)
+                done[index] = Generation(prompts[index][0], text, tuple(new_ids), len(encoded[index]), stopped)
+            bar.update(len(done))
     return [done[index] for index in range(len(prompts))]
 
 
