@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import importlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 from tiny_bundles import write_onnx_bundle
 
 from star_edge.contracts import Bundle, Checkpoint
-from star_edge.errors import ExportError, RuntimeFailure
+from star_edge.errors import ExportError, RuntimeFailure, RuntimeMissing
 from star_edge.models.generate import greedy, next_token_logits
 from star_edge.models.load import LoadedModel, load
 from star_edge_device.runtimes import Runtime, open_runtime
@@ -170,3 +172,18 @@ def test_graph_of_another_kind_is_refused(fp32: Bundle, tmp_path: Path) -> None:
     onnx.save(model, str(tmp_path / "model.onnx"))
     with pytest.raises(RuntimeFailure, match=r"not a text-generation-with-past graph \(input x\)"):
         open_runtime(dataclasses.replace(fp32, file=tmp_path / "model.onnx"), threads=1, context_length=64)
+
+
+def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optimum.exporters.onnx", None)
+    monkeypatch.delitem(sys.modules, "star_edge_export.onnx")
+    with pytest.raises(RuntimeMissing, match=r"pip install 'star-edge\[onnx\]'"):
+        importlib.import_module("star_edge_export.onnx")
+
+
+def test_leftovers_of_a_killed_export_are_cleared(fp32: Bundle, tmp_path: Path) -> None:
+    leftover = tmp_path / "out" / exporter.UNFINISHED / "half.bin"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_bytes(b"half")
+    exporter.quantize_int8(fp32.file, tmp_path / "out" / "model.onnx")
+    assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["model.onnx"]
