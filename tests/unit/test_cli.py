@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from star_edge.cli import main
+from star_edge.errors import StarEdgeError
+
+ROOT = Path(__file__).parents[2]
+TINY = """\
+name: tiny
+teacher: {source: ./nowhere}
+student: {source: ./nowhere}
+data: {train: [{path: rows.jsonl}]}
+"""
+
+
+def commands(
+    command: click.Command = main, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    if path:
+        yield path, command
+    if isinstance(command, click.Group):
+        for name, child in command.commands.items():
+            yield from commands(child, (*path, name))
+
+
+COMMANDS = dict(commands())
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    (tmp_path / "rows.jsonl").write_text("{}\n")
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_command_has_help_with_an_example_and_documented_options(path: tuple[str, ...]) -> None:
+    for flag in ("-h", "--help"):
+        shown = CliRunner().invoke(main, [*path, flag])
+        assert shown.exit_code == 0
+        assert "Example:" in shown.output
+    for parameter in COMMANDS[path].params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{parameter.name} has no help"
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_the_example_in_every_help_text_parses(path: tuple[str, ...]) -> None:
+    example = (COMMANDS[path].help or "").split("Example:")[1].replace("\\\n", " ")
+    for line in example.strip().splitlines():
+        assert parses(shlex.split(line.strip())), line
+
+
+def readme_commands() -> list[str]:
+    blocks = re.findall(r"```(?:sh|console|bash)\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [
+        line.removeprefix("$ ").split(" #")[0].strip()
+        for line in lines
+        if "star-edge " in line and not line.startswith("#")
+    ]
+
+
+@pytest.mark.parametrize("line", readme_commands())
+def test_every_command_in_the_readme_parses(line: str) -> None:
+    assert parses(shlex.split(line)), line
+
+
+def parses(words: list[str]) -> bool:
+    """True when click accepts the words; nothing is run."""
+    assert words[0] == "star-edge", words
+    command: click.Command = main
+    arguments = words[1:]
+    context = click.Context(main)
+    while isinstance(command, click.Group) and arguments:
+        name, child, arguments = command.resolve_command(context, arguments)
+        assert child is not None, f"{name} is no command"
+        command = child
+    command.make_context("star-edge", arguments, resilient_parsing=False)
+    return True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["distill", "quickstrat"], 1, "Error: recipe quickstrat: no such file; did you mean 'quickstart/star.yaml'?"),
+        (["distill", "quickstart", "--set", "distil.objective=ce"], 1, "unknown key 'distil'; did you mean 'distill'?"),
+        (["distill", "{recipe}"], 1, "Error: ./nowhere: not found; give a folder, a .gguf file"),
+        (["distill", "quickstart", "--until", "soon", "--out", "{new}"], 2, "'soon' is no stage"),
+        (["distill"], 2, "Missing argument 'RECIPE'"),
+        (["report", "{folder}"], 2, "is not a run of star-edge"),
+        (["parity", "{folder}"], 1, "report.json: no such file"),
+        (["validate", "{folder}", "--cases", "{rows}", "--out", "{new}"], 1, "manifest.json: no such file"),
+        (["export", "{new}", "--out", "{folder}/x"], 1, "no such folder"),
+        (["export", "{folder}", "--gguf", "Q9", "--out", "{new}"], 2, "Invalid enum value 'Q9'"),
+        (["recipes", "check", "{recipe}"], 1, "./nowhere: not found"),
+        (["data", "check", "{new}"], 1, "No such file"),
+    ],
+)  # fmt: skip
+def test_failures_are_one_line_with_the_right_exit_code(
+    arguments: list[str], code: int, message: str, recipe: Path, tmp_path: Path
+) -> None:
+    places = {"recipe": recipe, "folder": tmp_path, "rows": tmp_path / "rows.jsonl", "new": tmp_path / "new"}
+    result = CliRunner().invoke(main, [argument.format(**places) for argument in arguments])
+    assert result.exit_code == code, result.output
+    assert message in result.stderr
+    if code == 1:
+        assert result.stderr.strip().count("\n") == 0
+    assert not (tmp_path / "new").exists()
+
+
+def test_verbose_shows_the_error_itself() -> None:
+    result = CliRunner().invoke(main, ["distill", "quickstrat", "-v"])
+    assert isinstance(result.exception, StarEdgeError)
+
+
+def test_recipes_are_listed_and_shown_resolved() -> None:
+    listed = CliRunner().invoke(main, ["recipes", "list"])
+    assert "quickstart/star.yaml" in listed.stdout
+    shown = CliRunner().invoke(main, ["recipes", "show", "quickstart", "--set", "seed=99"])
+    assert "seed: 99" in shown.stdout
+    assert shown.stdout.endswith("\n")
+
+
+def test_data_check_counts_good_and_bad_rows(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    good = {
+        "messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}],
+        "tools": [{"name": "f", "description": "d", "parameters": {"type": "object", "properties": {}}}],
+    }
+    rows.write_text(json.dumps(good) + "\n{broken\n")
+    result = CliRunner().invoke(main, ["data", "check", str(rows)])
+    assert result.exit_code == 1
+    assert "rows.jsonl:2" in result.stdout
+    assert "1 good rows (1 reply), 1 bad" in result.stdout
+
+
+def test_doctor_says_what_is_there_and_how_to_get_the_rest() -> None:
+    result = CliRunner().invoke(main, ["doctor", "--json"])
+    assert result.exit_code == 0
+    packages = {row["package"]: row for row in json.loads(result.stdout)["packages"]}
+    assert packages["torch"]["version"]
+    assert packages["vllm"]["get"] == "pip install 'star-edge[vllm]'"
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom star_edge.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print([m for m in ('torch', 'transformers', 'onnx', 'onnxruntime', 'llama_cpp', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]")
