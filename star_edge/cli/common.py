@@ -86,15 +86,20 @@ def is_verbose() -> bool:
     return bool(click.get_current_context().find_root().meta.get("star_edge.verbose"))
 
 
-def quiet_libraries() -> None:
-    """Warnings of the libraries are for their developers; ours say what a user can act on. `-v` shows them all."""
+def prepare_process() -> None:
+    """Settings that libraries read when they are loaded; call it before the first heavy import.
+
+    Warnings of the libraries are for their developers; ours say what a user can act on. `-v` shows them all.
+    """
     import os
     import warnings
 
+    # OpenMP threads that spin while they wait slow each other down tenfold when another process holds a core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if is_verbose():
         return
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")

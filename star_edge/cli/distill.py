@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from star_edge.cli.common import echo_json, json_option, out_option, quiet_libraries, set_option, verbose_option
+from star_edge.cli.common import echo_json, json_option, out_option, prepare_process, set_option, verbose_option
 
 if TYPE_CHECKING:
     from star_edge.recipe import LoadedRecipe
@@ -67,7 +67,7 @@ def _print_plan(loaded: LoadedRecipe, folder: Path, as_json: bool) -> None:
 
 
 def _run(loaded: LoadedRecipe, folder: Path, until: str | None, force: bool, as_json: bool) -> None:
-    quiet_libraries()
+    prepare_process()
     from star_edge import pipeline
     from star_edge.progress import Progress
 

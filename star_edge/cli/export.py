@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from star_edge.cli.common import echo_json, json_option, quiet_libraries, verbose_option
+from star_edge.cli.common import echo_json, json_option, prepare_process, verbose_option
 
 
 @click.command()
@@ -26,7 +26,7 @@ def export(checkpoint: Path, out: Path, gguf: tuple[str, ...], onnx: tuple[str, 
     Example:
       star-edge export runs/quickstart/merge/model --gguf Q8_0 --onnx int8 --out bundles
     """
-    quiet_libraries()
+    prepare_process()
     import msgspec
 
     from star_edge.contracts import ExportConfig

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from star_edge.cli.common import echo_json, json_option, quiet_libraries, verbose_option
+from star_edge.cli.common import echo_json, json_option, prepare_process, verbose_option
 
 
 @click.command()
@@ -30,7 +30,7 @@ def validate(
       star-edge validate runs/quickstart/export/gguf-Q8_0 \\
         --cases runs/quickstart/data/heldout.jsonl --limit 60 --out answers
     """
-    quiet_libraries()
+    prepare_process()
     from star_edge.data.build import read_examples
     from star_edge.parity.validation import validate_bundle
     from star_edge.progress import Progress
