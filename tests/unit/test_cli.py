@@ -163,3 +163,9 @@ def test_help_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
+
+
+def test_the_command_reference_in_docs_is_the_generated_one() -> None:
+    from star_edge.cli.reference import reference
+
+    assert (ROOT / "docs" / "cli.md").read_text() == reference(), "run python -m star_edge.cli.reference > docs/cli.md"

@@ -19,7 +19,7 @@ data:
 """
 
 
-@pytest.fixture()
+@pytest.fixture
 def minimal(tmp_path: Path) -> Path:
     path = tmp_path / "my" / "star.yaml"
     path.parent.mkdir()
