@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from star_edge.models.attention import decoding_attention
 from star_edge.models.generate import left_padded, next_logits
 from star_edge.models.load import LoadedModel
 
@@ -70,6 +71,20 @@ def sample(
             vocabulary (padding) are never sampled and never kept, but their mass stays in the normaliser.
     Returns: for each prompt its completions.
     """
+    with decoding_attention(loaded.model):
+        samples = _sample(loaded, prompts, copies, temperature, max_new_tokens, generator, top_k)
+    return [samples[start : start + copies] for start in range(0, len(samples), copies)]
+
+
+def _sample(
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    copies: int,
+    temperature: float,
+    max_new_tokens: int,
+    generator: torch.Generator,
+    top_k: int,
+) -> list[Sample]:
     vocabulary = vocabulary_size(loaded.tokenizer)
     rows = len(prompts) * copies
     ids: list[list[int]] = [[] for _ in range(rows)]
@@ -98,8 +113,7 @@ def sample(
             mask, picked, live = mask[index], picked[index], [live[place] for place in places]
         mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=1)
         logits = next_logits(loaded, picked, mask, cache)
-    samples = [
+    return [
         Sample(tuple(row), end, kept.ids[number, : len(row)].clone(), kept.logprobs[number, : len(row)].clone())
         for number, (row, end) in enumerate(zip(ids, stopped, strict=True))
     ]
-    return [samples[start : start + copies] for start in range(0, rows, copies)]
