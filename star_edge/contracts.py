@@ -16,6 +16,7 @@ Tool: TypeAlias = dict[str, Any]
 
 Objective = Literal["ce", "fkl", "rkl", "akl", "ckd"]
 RewardKind = Literal["star"]
+Precision = Literal["auto", "float32", "bfloat16"]
 GgufQuantization = Literal["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0"]
 OnnxQuantization = Literal["fp32", "int8"]
 
@@ -140,7 +141,11 @@ class TuningConfig:
 
 @dataclass(frozen=True, slots=True)
 class OptimizerConfig:
-    """Settings shared by every gradient stage; `rows_per_step` counts rows of one optimizer step on all devices."""
+    """Settings shared by every gradient stage; `rows_per_step` counts rows of one optimizer step on all devices.
+
+    precision: of the products; weights and losses are float32. `auto` is bfloat16 where the hardware multiplies it
+    natively (a GPU; a CPU with AVX512-BF16 or AMX, where it saves a third of the time), else float32.
+    """
 
     lr: float = 3e-6
     weight_decay: float = 1e-4
@@ -150,11 +155,15 @@ class OptimizerConfig:
     epochs: float = 1.0
     max_steps: int | None = None
     save_every: int = 50
+    precision: Precision = "auto"
 
 
 @dataclass(frozen=True, slots=True)
 class SimRlConfig:
-    """Similarity-guided RL (GRPO): METHOD of STAR, with dynamic filtering of groups."""
+    """Similarity-guided RL (GRPO): METHOD of STAR, with dynamic filtering of groups.
+
+    `precision` is that of `OptimizerConfig`, for losses; sampling on a CPU stays float32.
+    """
 
     steps: int = 100
     prompts_per_step: int = 128
@@ -171,6 +180,7 @@ class SimRlConfig:
     max_resamples: int = 4
     use_vllm: bool = False
     save_every: int = 50
+    precision: Precision = "auto"
 
 
 @dataclass(frozen=True, slots=True)

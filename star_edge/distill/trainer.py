@@ -23,7 +23,14 @@ from star_edge.contracts import Checkpoint, DistillConfig, OptimizerConfig, Teac
 from star_edge.data.chat import EncodedExample
 from star_edge.distill.chunked import Objective, chunked_objective_sum
 from star_edge.distill.objectives import BASELINES, objective_of
-from star_edge.distill.training import common_arguments, load_trainable, rows_per_device, run_to_end, save_result
+from star_edge.distill.training import (
+    common_arguments,
+    load_trainable,
+    rows_per_device,
+    run_to_end,
+    save_result,
+    uses_bfloat16,
+)
 from star_edge.errors import TrainingError
 from star_edge.models.load import tokenizer_fingerprint, tokenizer_folder
 from star_edge.models.packing import Batch, Tokens, add_counted_forward, pack
@@ -81,6 +88,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
     Args:
         rows: (prompt ids, completion ids); the loss is the mean over all completion tokens of an optimizer step,
             over its accumulation steps and devices alike.
+        cpu_bfloat16: multiply in bfloat16 on a CPU; on a GPU `args.bf16` does it.
     """
 
     def __init__(
@@ -93,7 +101,9 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         objective: Objective,
         chunk: int,
         pad_id: int,
+        cpu_bfloat16: bool = False,
     ) -> None:
+        self._cpu_bfloat16 = cpu_bfloat16
         self._rows = rows
         self._signal = signal
         self._objective = objective
@@ -127,7 +137,8 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
             teacher_logprobs=teacher_logprobs,
             chunk=self._chunk,
         )
-        total: Tensor = model(**{name: inputs[name] for name in BATCH_INPUTS if name in inputs}, then=objective)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._cpu_bfloat16):
+            total: Tensor = model(**{name: inputs[name] for name in BATCH_INPUTS if name in inputs}, then=objective)
         if num_items_in_batch is None:
             num_items_in_batch = self.accelerator.num_processes * max(1, len(inputs["sources"]))
         return total.mul(self.accelerator.num_processes / num_items_in_batch)
@@ -223,7 +234,16 @@ def _run(
     if not rows:
         raise TrainingError(f"{stage}: there is no row to learn from; give it more data")
     args = training_arguments(optimizer, out, rows=len(rows), device=device, seed=seed)
-    trainer = DistillTrainer(model, args, rows=rows, signal=signal, objective=objective, chunk=chunk, pad_id=pad_id)
+    trainer = DistillTrainer(
+        model,
+        args,
+        rows=rows,
+        signal=signal,
+        objective=objective,
+        chunk=chunk,
+        pad_id=pad_id,
+        cpu_bfloat16=device == "cpu" and uses_bfloat16(optimizer.precision, device),
+    )
     run_to_end(trainer, out, what=stage, progress=progress)
     return save_result(trainer, student, out, stage=stage)
 
@@ -240,7 +260,9 @@ def training_arguments(
     )
     steps = optimizer.max_steps or math.ceil(math.ceil(rows / optimizer.rows_per_step) * optimizer.epochs)
     args = TrainingArguments(
-        **common_arguments(out, device=device, seed=seed, save_every=optimizer.save_every),
+        **common_arguments(
+            out, device=device, seed=seed, save_every=optimizer.save_every, precision=optimizer.precision
+        ),
         per_device_train_batch_size=rows_per_forward,
         gradient_accumulation_steps=forwards,
         learning_rate=optimizer.lr,

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
 from transformers.trainer_callback import TrainerControl, TrainerState
 
-from star_edge.contracts import Checkpoint, TuningConfig
+from star_edge.contracts import Checkpoint, Precision, TuningConfig
 from star_edge.errors import ArtifactError, TrainingError
 from star_edge.manifest import read_json
 from star_edge.models.folder import GENERATION_CONFIG, copy_tokenizer
@@ -41,16 +42,27 @@ def rows_per_device(rows_per_step: int, rows_per_forward: int, *, what: str) -> 
     return forward, share // forward
 
 
-def common_arguments(out: Path, *, device: str, seed: int, save_every: int) -> dict[str, Any]:
+def uses_bfloat16(precision: Precision, device: str) -> bool:
+    """Whether products are to be bfloat16: as asked, or for `auto` where the device multiplies it natively."""
+    if precision != "auto":
+        return precision == "bfloat16"
+    if device != "cpu":
+        return True
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch lacks it
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def common_arguments(out: Path, *, device: str, seed: int, save_every: int, precision: Precision) -> dict[str, Any]:
     """Trainer arguments that do not depend on the objective; `STAR_EDGE_REPORT_TO=wandb` (say) turns a reporter on.
 
-    On a GPU weights stay float32 and products are bfloat16 (autocast); a CPU computes in float32.
+    Weights stay float32. The Trainer's own bfloat16 is for GPUs: on a CPU it would convert all weights again for
+    every sampled token, so the trainers here enter autocast around their losses themselves.
     """
     return {
         "output_dir": str(out / SCRATCH),
         "seed": seed,
         "use_cpu": device == "cpu",
-        "bf16": device != "cpu",
+        "bf16": device != "cpu" and uses_bfloat16(precision, device),
         "logging_steps": 1,
         "save_strategy": "steps",
         "save_steps": save_every,

@@ -21,7 +21,14 @@ from torch import Tensor
 
 from star_edge.contracts import Checkpoint, Example, SimRlConfig, TuningConfig
 from star_edge.data.chat import ChatCodec
-from star_edge.distill.training import common_arguments, load_trainable, rows_per_device, run_to_end, save_result
+from star_edge.distill.training import (
+    common_arguments,
+    load_trainable,
+    rows_per_device,
+    run_to_end,
+    save_result,
+    uses_bfloat16,
+)
 from star_edge.errors import RuntimeMissing, TrainingError
 from star_edge.models.load import LoadedModel
 from star_edge.models.packing import UNCOUNTED, add_counted_forward, pack
@@ -235,12 +242,18 @@ class SimRlTrainer(GRPOTrainer):  # type: ignore[misc]
         empty = torch.zeros(counts.shape, device=counts.device)
         return empty.masked_scatter(counts, logprobs), empty.masked_scatter(counts, entropies), None
 
+    def _autocast(self) -> Any:
+        """On a CPU only losses are computed in bfloat16: sampling would convert all weights again for every token."""
+        if self.accelerator.device.type == "cpu":
+            return torch.autocast("cpu", torch.bfloat16, enabled=uses_bfloat16(self._config.precision, "cpu"))
+        return self.accelerator.autocast()
+
     def _logprobs_of(self, model: Any, rows: Sequence[tuple[list[int], list[int]]]) -> tuple[Tensor, Tensor]:
         batch = pack(rows, pad_id=self.processing_class.pad_token_id)
         batch = {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
         labels = batch.pop("labels")
         labels = labels[labels != UNCOUNTED]
-        with self.accelerator.autocast():
+        with self._autocast():
             result: tuple[Tensor, Tensor] = model(
                 **batch, then=partial(token_logprobs, labels=labels, temperature=self.temperature)
             )
@@ -318,7 +331,7 @@ def grpo_arguments(config: SimRlConfig, out: Path, *, device: str, seed: int) ->
         config.prompts_per_step * config.rollouts, config.rows_per_forward, what="sim_rl.prompts_per_step * rollouts"
     )
     args = GRPOConfig(
-        **common_arguments(out, device=device, seed=seed, save_every=config.save_every),
+        **common_arguments(out, device=device, seed=seed, save_every=config.save_every, precision=config.precision),
         max_steps=config.steps,
         learning_rate=config.lr,
         weight_decay=config.weight_decay,

@@ -21,7 +21,9 @@ from star_edge.teacher.cache import CacheFingerprint, build, open_cache
 from star_edge.teacher.rollout import Rollout
 from star_edge.teacher.signal import CachedSignal, LabelSignal, LiveSignal
 
-OPTIMIZER = OptimizerConfig(lr=1e-3, warmup_share=0.0, rows_per_step=6, rows_per_forward=3, max_steps=4, save_every=2)
+OPTIMIZER = OptimizerConfig(
+    lr=1e-3, warmup_share=0.0, rows_per_step=6, rows_per_forward=3, max_steps=4, save_every=2, precision="float32"
+)
 LORA = TuningConfig(rank=4, alpha=8, last_layers=1)
 FULL = TuningConfig(method="full")
 
@@ -223,6 +225,31 @@ def test_a_finished_run_only_saves_again(student, tmp_path, monkeypatch):
     again = weights(sft(student, tmp_path))
     for name, tensor in again.items():
         assert torch.equal(tensor, first[name])
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "native", "expected"),
+    [
+        ("auto", "cuda", {}, True),
+        ("auto", "cpu", {}, False),
+        ("auto", "cpu", {"avx512_bf16": True}, True),
+        ("auto", "cpu", {"amx_bf16": True}, True),
+        ("float32", "cuda", {}, False),
+        ("bfloat16", "cpu", {}, True),
+    ],
+)
+def test_bfloat16_is_used_as_asked_or_where_it_is_native(precision, device, native, expected, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: native, raising=False)
+    assert training.uses_bfloat16(precision, device) is expected
+
+
+def test_bfloat16_on_a_cpu_rounds_the_products_and_keeps_the_weights(student, tmp_path):
+    exact = sft(student, tmp_path / "exact", max_steps=1) and losses(tmp_path / "exact")[0]
+    checkpoint = sft(student, tmp_path / "rounded", max_steps=1, precision="bfloat16")
+    rounded = losses(tmp_path / "rounded")[0]
+    assert rounded != exact
+    assert rounded == pytest.approx(exact, rel=1e-2)
+    assert {tensor.dtype for tensor in weights(checkpoint).values()} == {torch.float32}
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,15 @@ TOOL = {
     "parameters": {"type": "object", "properties": {"level": {"type": "integer"}}},
 }
 CONFIG = SimRlConfig(
-    steps=2, prompts_per_step=3, rollouts=4, lr=1e-2, max_new_tokens=5, rows_per_forward=4, save_every=1, beta=0.1
+    steps=2,
+    prompts_per_step=3,
+    rollouts=4,
+    lr=1e-2,
+    max_new_tokens=5,
+    rows_per_forward=4,
+    save_every=1,
+    beta=0.1,
+    precision="float32",
 )
 LORA = TuningConfig(rank=4, alpha=8, last_layers=1)
 FULL = TuningConfig(method="full")
@@ -95,6 +103,15 @@ def test_two_steps_change_the_policy_and_log_what_happened(student, examples, tm
         assert not torch.equal(
             loaded.model.model.embed_tokens.weight, load(student, device="cpu").model.model.embed_tokens.weight
         )
+
+
+def test_bfloat16_on_a_cpu_changes_losses_but_not_what_is_sampled(student, examples, tmp_path, rewards):
+    run(student, examples, tmp_path / "exact", steps=1)
+    run(student, examples, tmp_path / "rounded", steps=1, precision="bfloat16")
+    exact, rounded = log(tmp_path / "exact")[0], log(tmp_path / "rounded")[0]
+    assert exact["reward"] == rounded["reward"]
+    assert exact["entropy"] != rounded["entropy"]
+    assert exact["entropy"] == pytest.approx(rounded["entropy"], rel=1e-2)
 
 
 def make_trainer(policy, examples, out, *, tuning=LORA, **changes):
