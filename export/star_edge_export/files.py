@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from star_edge.errors import ExportError
+from star_edge.manifest import replacing
 
 
 @contextmanager
@@ -16,15 +16,11 @@ def whole_file(out_file: Path) -> Iterator[Path]:
 
     Raises: ExportError: the disk is full, or the folder cannot be written.
     """
-    partial = out_file.with_name(f".{out_file.name}.partial")
     try:
-        out_file.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        os.replace(partial, out_file)
+        with replacing(out_file) as partial:
+            yield partial
     except OSError as error:
         reason = error.strerror or str(error)
         raise ExportError(
             f"{out_file}: cannot be written ({reason}); free some space or choose another --out"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
