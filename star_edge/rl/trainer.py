@@ -191,11 +191,10 @@ class SimRlTrainer(GRPOTrainer):  # type: ignore[misc]
         for name in [name for name in metrics if name.startswith(("rewards/", "completions/", "frac_"))]:
             del metrics[name]
         metrics["reward_of_kept"] = metrics.pop("reward", [])
-        metrics["reward"] = [filled.mean_reward]
-        metrics["groups_kept"] = [filled.groups_kept]
-        metrics["malformed"] = [filled.malformed]
-        metrics["completion_length"] = [filled.mean_length]
-        metrics["sampling_rounds"] = [float(filled.rounds)]
+        names = ("reward", "groups_kept", "malformed", "completion_length", "sampling_rounds")
+        numbers = (filled.mean_reward, filled.groups_kept, filled.malformed, filled.mean_length, filled.rounds)
+        over_processes = self.accelerator.gather(torch.tensor([numbers], device=self.accelerator.device))
+        metrics.update(zip(names, over_processes.mean(dim=0)[:, None].tolist(), strict=True))
 
     # --------------------------------------------------------------------------------------------------- update
 
