@@ -44,3 +44,9 @@ def test_two_processes_share_the_groups_of_a_step(tiny_student, tmp_path):
     assert [step["step"] for step in steps] == [1, 2]
     assert steps[0]["kl"] == pytest.approx(0, abs=1e-6)
     assert all(step["grad_norm"] > 0 for step in steps)
+
+
+@pytest.mark.slow
+def test_a_sharded_model_has_the_gradients_of_a_whole_one(tiny_student, tmp_path):
+    two("sharded", tiny_student, tmp_path)
+    assert (tmp_path / "agrees").exists()
