@@ -27,8 +27,7 @@ class Bar:
         self._console = console
         self._what = what
         self._total = total
-        self._last_line = 0.0
-        self._started = time.monotonic()
+        self._started = self._last_line = time.monotonic()
         self._rich: RichProgress | None = None
         if console.is_terminal:
             columns = (
