@@ -30,11 +30,13 @@ def sft(student: Checkpoint, out: Path) -> None:
 
 
 def rl(student: Checkpoint, out: Path) -> None:
+    from torch import distributed
+
     from star_edge.rl import trainer
 
     # A random model earns nothing from the real reward; the second process finds fewer groups worth keeping.
     def by_length(prompts, completions, target, tools):  # type: ignore[no-untyped-def]
-        rank = int(trainer.torch.distributed.get_rank())
+        rank = distributed.get_rank()
         return [1.0 if rank and place < 4 else len(text) % 8 / 8 for place, text in enumerate(completions)]
 
     trainer.trl_reward = lambda kind: by_length  # type: ignore[assignment]

@@ -279,6 +279,24 @@ def test_an_adapter_goes_on_as_the_same_adapter(student, tmp_path):
         sft(first, tmp_path / "third", tuning=FULL)
 
 
+def test_trained_tokens_learn_in_embedding_and_head(tiny_qwen2, tmp_path):
+    student = Checkpoint(tiny_qwen2, "base")
+    before = load(student, device="cpu")
+    tags = [before.tokenizer.convert_tokens_to_ids(tag) for tag in ("<tool_call>", "</tool_call>")]
+    rows = [EncodedExample("a", (5, 6, 7, tags[0], 8, tags[1]), 3)] * 6
+    tuning = replace(LORA, train_tokens=("<tool_call>", "</tool_call>"))
+    after = load(sft(student, tmp_path, tuning=tuning, rows=rows, lr=1e-2, max_steps=8), device="cpu")
+    ids = torch.tensor([rows[0].input_ids])
+    costs = [
+        torch.nn.functional.cross_entropy(loaded.model(input_ids=ids).logits[0, 2:-1], ids[0, 3:]).item()
+        for loaded in (before, after)
+    ]
+    assert losses(tmp_path)[0] == pytest.approx(costs[0], abs=1e-3)
+    assert costs[1] < min(losses(tmp_path)) < costs[0]
+    old, new = (loaded.model.get_output_embeddings().weight for loaded in (before, after))
+    assert (old - new).abs().sum(1).nonzero()[:, 0].tolist() == sorted(tags)
+
+
 def test_no_rows_are_refused(student, tmp_path):
     with pytest.raises(TrainingError, match="warmup: there is no row"):
         run_sft(OPTIMIZER, LORA, student, [], tmp_path, stage="warmup", device="cpu", seed=1)

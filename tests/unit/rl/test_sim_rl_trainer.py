@@ -1,3 +1,4 @@
+import importlib
 import json
 from dataclasses import replace
 
@@ -11,7 +12,9 @@ from star_edge.errors import TrainingError
 from star_edge.models.load import load
 from star_edge.progress import Progress
 
-module = pytest.importorskip("star_edge.rl.trainer", reason="trl is not installed", exc_type=ImportError)
+pytest.importorskip("trl", reason="trl is not installed: pip install 'star-edge[train]'")
+grpo = importlib.import_module("star_edge.rl.grpo")
+module = importlib.import_module("star_edge.rl.trainer")
 
 TOOL = {
     "name": "dim",
@@ -214,7 +217,7 @@ def test_every_row_weighs_the_same_however_the_step_is_split():
         "count": torch.tensor(7),
     }
     for parts in (1, 2, 5, 8):
-        split = module._split(batch, parts)
+        split = grpo.split_rows(batch, parts)
         assert len(split) == parts
         assert [part is None for part in split] == sorted((part is None for part in split), reverse=True)
         total = sum(part["loss"].mean() * part["weight"] / parts for part in split if part is not None)

@@ -1,0 +1,263 @@
+"""TRL's GRPO trainer with dynamic filtering, a shared prefill, and prompts computed once a group.
+
+A group (all completions of one prompt) counts only when its mean reward lies inside an open interval and its
+rewards differ; sampling goes on with fresh prompts until the step has its groups. Groups that do not count cost no
+update. Source: STAR (arXiv 2602.03022); the KL term is TRL's k3 estimator, which agrees with the published k2 to
+first order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from accelerate.utils import DistributedType
+from torch import Tensor
+
+from star_edge.contracts import SimRlConfig
+from star_edge.distill.training import uses_bfloat16
+from star_edge.errors import RuntimeMissing
+from star_edge.models.load import LoadedModel
+from star_edge.models.packing import UNCOUNTED, add_counted_forward, pack
+from star_edge.models.sampling import sample
+from star_edge.progress import Progress
+from star_edge.rl.groups import Filled, Group, PromptRow, fill, fresh_rows
+from star_edge.rl.policy import PolicyAsItCame, token_logprobs
+
+try:
+    from trl import GRPOTrainer
+except ImportError as error:
+    raise RuntimeMissing.for_extra("trl", "train") from error
+
+ROWS_SAMPLED_TOGETHER = 64
+Batch = dict[str, Tensor]
+
+
+class SimRlTrainer(GRPOTrainer):  # type: ignore[misc]
+    """GRPO that samples until its batch holds groups worth learning from.
+
+    Args:
+        loaded: the policy, its trainable weights set; the reference is this policy as it is now.
+        given: the remaining arguments of `GRPOTrainer`.
+    """
+
+    def __init__(self, loaded: LoadedModel, config: SimRlConfig, *, progress: Progress, **given: Any) -> None:
+        super().__init__(model=loaded.model, processing_class=loaded.tokenizer, **given)
+        self._config = config
+        self._progress = progress
+        self._filled: Filled | None = None
+        self._buffered_inputs: list[Batch | None] | None = None
+        self.eos_token_ids = list(loaded.stop_token_ids)
+        add_counted_forward(loaded.model)
+        self.beta = config.beta
+        self.ref_model = PolicyAsItCame(loaded.model) if config.beta else None
+
+    # ------------------------------------------------------------------------------------------------- sampling
+
+    def _generate_and_score_completions(self, inputs: list[PromptRow]) -> Batch | None:
+        """Sample until the batch is full, then let TRL make tensors and advantages of the groups that count."""
+        config, step = self._config, self.state.global_step
+        key = f"{self.args.seed} {step} {self.accelerator.process_index}"
+        data = self.train_dataset
+        filled = fill(
+            inputs[:: self.num_generations],
+            self._draw,
+            lambda count, number: [data[row] for row in fresh_rows(len(data), count, key=f"{key} {number}")],
+            low=config.group_reward_min,
+            high=config.group_reward_max,
+            max_resamples=config.max_resamples,
+            most=lambda number: int(self._over_processes(number).max()),
+        )
+        # Every process must hold the same number of rows, for TRL gathers them.
+        kept = filled.kept[: int(self._over_processes(len(filled.kept)).min())]
+        wanted = len(inputs) // self.num_generations
+        if len(kept) < wanted:
+            self._progress.line(
+                f"  step {step + 1}: {len(kept)} of {wanted} groups can teach after {filled.rounds} rounds of sampling"
+            )
+        self._filled = replace(filled, kept=kept)
+        batch = super()._generate_and_score_completions(self._repeated(kept)) if kept else None
+        self._note(filled)
+        return batch
+
+    def _draw(self, rows: Sequence[PromptRow], round_number: int) -> list[Group]:
+        self._round = round_number
+        n = self.num_generations
+        prompts = [row["prompt"] for row in rows for _ in range(n)]
+        prompt_ids, completion_ids, _, _, logprobs, *_ = super()._generate(prompts)
+        ends = set(self.eos_token_ids)
+        texts = [
+            self.processing_class.decode(ids[:-1] if ids[-1] in ends else ids, skip_special_tokens=False)
+            for ids in completion_ids
+        ]
+        targets, tools = ([row[name] for row in rows for _ in range(n)] for name in ("target", "tools"))
+        rewards = self.reward_funcs[0](prompts=prompts, completions=texts, target=targets, tools=tools)
+        return [
+            Group(
+                row,
+                prompt_ids[place],
+                completion_ids[place : place + n],
+                logprobs and logprobs[place : place + n],
+                texts[place : place + n],
+                rewards[place : place + n],
+            )
+            for row, place in zip(rows, range(0, len(prompts), n), strict=True)
+        ]
+
+    def _generate_single_turn(
+        self, prompt_ids: list[list[int]], images: Any, multimodal_fields: Any, num_generations: int, **given: Any
+    ) -> tuple[list[list[int]], Any]:
+        """Completions of each prompt from one prefill; vLLM and sharded policies sample as TRL does."""
+        if self.use_vllm or self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+            done: tuple[list[list[int]], Any] = super()._generate_single_turn(
+                prompt_ids, images, multimodal_fields, num_generations, **given
+            )
+            return done
+        model = self.accelerator.unwrap_model(self.model_wrapped)
+        policy = LoadedModel(model, self.processing_class, "", tuple(self.eos_token_ids))
+        generator = torch.Generator(policy.device).manual_seed(self._draw_seed())
+        prompts = prompt_ids[::num_generations]
+        by_length = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
+        size = max(1, ROWS_SAMPLED_TOGETHER // num_generations)
+        completions: dict[int, list[list[int]]] = {}
+        for start in range(0, len(by_length), size):
+            numbers = by_length[start : start + size]
+            samples = sample(
+                policy,
+                [prompts[number] for number in numbers],
+                copies=num_generations,
+                temperature=self.temperature,
+                max_new_tokens=self.max_completion_length,
+                generator=generator,
+            )
+            completions |= {
+                number: [list(one.ids) for one in drawn] for number, drawn in zip(numbers, samples, strict=True)
+            }
+        return [ids for number in range(len(prompts)) for ids in completions[number]], None
+
+    def _draw_seed(self) -> int:
+        """Draws depend on the seed, the step, the process and the round, so a resumed run makes the same."""
+        numbers = (self.args.seed, self.state.global_step, self.accelerator.process_index, self._round)
+        return hash(numbers) % 2**63
+
+    def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        """Prompts are rendered text already: their special tokens are in it."""
+        return self.processing_class(text=prompts, add_special_tokens=False)["input_ids"], None, {}
+
+    def _over_processes(self, number: int) -> Tensor:
+        gathered: Tensor = self.accelerator.gather(torch.tensor([number], device=self.accelerator.device))
+        return gathered
+
+    # ----------------------------------------------------------------- what TRL would do again for the kept groups
+
+    def _repeated(self, groups: Sequence[Group]) -> list[PromptRow]:
+        return [group.row for group in groups for _ in range(self.num_generations)]
+
+    def _generate(self, prompts: list[str]) -> tuple[Any, ...]:
+        """The completions that were drawn, in TRL's form: ids, tool mask, texts, log-probabilities, extras, images."""
+        assert self._filled is not None
+        groups = self._filled.kept
+        prompt_ids = [group.prompt_ids for group in groups for _ in range(self.num_generations)]
+        completion_ids = [ids for group in groups for ids in group.completion_ids]
+        logprobs = [one for group in groups for one in group.sampler_logprobs or ()]
+        texts = [text for group in groups for text in group.texts]
+        return prompt_ids, completion_ids, None, texts, logprobs or None, {}, None, []
+
+    def _calculate_rewards(self, *_: Any) -> Tensor:
+        """The rewards that decided which groups count, over all processes: (rows, 1)."""
+        assert self._filled is not None
+        rewards = [[reward] for group in self._filled.kept for reward in group.rewards]
+        gathered: Tensor = self.accelerator.gather(torch.tensor(rewards, device=self.accelerator.device))
+        return gathered
+
+    def _note(self, filled: Filled) -> None:
+        """Metrics over everything sampled, the groups that do not count included."""
+        metrics = self._metrics["train"]
+        for name in [name for name in metrics if name.startswith(("rewards/", "completions/", "frac_"))]:
+            del metrics[name]
+        metrics["reward_of_kept"] = metrics.pop("reward", [])
+        names = ("reward", "groups_kept", "malformed", "completion_length", "sampling_rounds")
+        numbers = (filled.mean_reward, filled.groups_kept, filled.malformed, filled.mean_length, filled.rounds)
+        over_processes = self.accelerator.gather(torch.tensor([numbers], device=self.accelerator.device))
+        metrics.update(zip(names, over_processes.mean(dim=0)[:, None].tolist(), strict=True))
+
+    # --------------------------------------------------------------------------------------------------- update
+
+    def _prepare_inputs(self, generation_batch: Any) -> Batch | None:
+        """The rows of one forward. Unlike TRL's, groups stay together and a batch may be smaller than planned."""
+        parts = self.args.steps_per_generation
+        if self._step % parts == 0 or self._buffered_inputs is None:
+            self._buffered_inputs = split_rows(self._generate_and_score_completions(generation_batch), parts)
+        rows: Batch | None = self._buffered_inputs[self._step % parts]
+        return rows
+
+    def compute_loss(self, model: Any, inputs: Batch | None, **given: Any) -> Tensor:
+        """TRL's loss of the part, weighed so that all rows of the step count the same; an empty part costs nothing."""
+        if inputs is None:
+            return torch.zeros((), device=self.accelerator.device, requires_grad=True)
+        loss: Tensor = super().compute_loss(model, inputs, **given) * inputs["weight"]
+        return loss
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not estimated: the Trainer would warn that a list of rows has no token count."""
+        return 0
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        **ignored: Any,
+    ) -> tuple[Tensor, Tensor, None]:
+        """(B, T) ids and mask -> (B, logits_to_keep) log-probabilities and entropies of the completions."""
+        counts = attention_mask[:, -logits_to_keep:].bool()
+        rows = [
+            (
+                row[:-logits_to_keep][mask[:-logits_to_keep]].tolist(),
+                row[-logits_to_keep:][mask[-logits_to_keep:]].tolist(),
+            )
+            for row, mask in zip(input_ids, attention_mask.bool(), strict=True)
+        ]
+        size = batch_size or len(rows)
+        pieces = [self._logprobs_of(model, rows[start : start + size]) for start in range(0, len(rows), size)]
+        logprobs, entropies = (torch.cat(column) for column in zip(*pieces, strict=True))
+        empty = torch.zeros(counts.shape, device=counts.device)
+        return empty.masked_scatter(counts, logprobs), empty.masked_scatter(counts, entropies), None
+
+    def _autocast(self) -> Any:
+        """On a CPU only losses are computed in bfloat16: sampling would convert all weights again for every token."""
+        if self.accelerator.device.type == "cpu":
+            return torch.autocast("cpu", torch.bfloat16, enabled=uses_bfloat16(self._config.precision, "cpu"))
+        return self.accelerator.autocast()
+
+    def _logprobs_of(self, model: Any, rows: Sequence[tuple[list[int], list[int]]]) -> tuple[Tensor, Tensor]:
+        batch = pack(rows, pad_id=self.processing_class.pad_token_id)
+        batch = {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
+        labels = batch.pop("labels")
+        labels = labels[labels != UNCOUNTED]
+        with self._autocast():
+            result: tuple[Tensor, Tensor] = model(
+                **batch, then=partial(token_logprobs, labels=labels, temperature=self.temperature)
+            )
+        return result
+
+
+def split_rows(batch: Batch | None, parts: int) -> list[Batch | None]:
+    """Rows in `parts` runs of like size, empty ones (None) first so that a device's last forward has rows.
+
+    `weight` makes the mean over a part's rows, divided by `parts`, add up to the mean over all rows.
+    """
+    if batch is None:
+        return [None] * parts
+    rows = len(batch["prompt_ids"])
+    runs = sorted(torch.arange(rows).tensor_split(parts), key=len)
+    split: list[Batch | None] = []
+    for run in runs:
+        part = {name: tensor[run] if tensor.ndim else tensor for name, tensor in batch.items()}
+        split.append(part | {"weight": torch.tensor(len(run) * parts / rows)} if len(run) else None)
+    return split
