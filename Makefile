@@ -35,7 +35,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q $(PIP_ARGS) -c constraints.txt torch
 	@echo "installing star-edge; building llama.cpp takes 4 to 8 minutes on two cores"
-	$(BIN)/python -m pip install -q $(PIP_ARGS) -c constraints.txt -e '.[all]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install -q $(PIP_ARGS) -c constraints.txt -e '.[all]'
 	@touch $(STAMP)
 
 install: $(STAMP)

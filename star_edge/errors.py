@@ -1,16 +1,16 @@
 """Errors, each named for the border it crossed.
 
-    StarEdgeError            exit 1   one line: what, where, what to do
-    ├── RecipeError          exit 1   the recipe cannot be read, or says something impossible
-    ├── DataError            exit 1   too many bad rows, or a template the data cannot pass through
-    ├── ModelError           exit 1   weights or a tokenizer cannot be loaded
-    ├── TeacherCacheError    exit 1   the cache does not belong to this teacher, student or template
-    ├── TrainingError        exit 1   a training stage cannot start or has nothing to learn from
-    ├── ExportError          exit 1   a file could not be written, or differs from the checkpoint
-    ├── RuntimeMissing       exit 1   an optional package is not installed
-    ├── RuntimeFailure       exit 1   a runtime cannot open or run an exported file
-    ├── ArtifactError        exit 1   an artifact folder is damaged, foreign, or would be overwritten
-    └── GateFailed           exit 3   everything ran, but a gate did not pass
+StarEdgeError            exit 1   one line: what, where, what to do
+├── RecipeError          exit 1   the recipe cannot be read, or says something impossible
+├── DataError            exit 1   too many bad rows, or a template the data cannot pass through
+├── ModelError           exit 1   weights or a tokenizer cannot be loaded
+├── TeacherCacheError    exit 1   the cache does not belong to this teacher, student or template
+├── TrainingError        exit 1   a training stage cannot start or has nothing to learn from
+├── ExportError          exit 1   a file could not be written, or differs from the checkpoint
+├── RuntimeMissing       exit 1   an optional package is not installed
+├── RuntimeFailure       exit 1   a runtime cannot open or run an exported file
+├── ArtifactError        exit 1   an artifact folder is damaged, foreign, or would be overwritten
+└── GateFailed           exit 3   everything ran, but a gate did not pass
 """
 
 from __future__ import annotations

@@ -145,19 +145,15 @@ def begin(folder: Path, key: str) -> None:
     write_atomic(marker, json.dumps({"key": key}))
 
 
-def finish(
-    folder: Path, stage: str, key: str, *, details: Mapping[str, Any], seconds: float, ignore: tuple[str, ...] = ()
-) -> dict[str, Any]:
+def finish(folder: Path, stage: str, key: str, *, details: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     """Hash every file of the folder and write its manifest, last.
 
     Args:
         details: what the next stage or the report wants to know, JSON types.
         seconds: wall time the stage took in the process that finished it.
-        ignore: top-level names to leave out (checkpoints of the trainer, logs).
     """
-    left_out = {MANIFEST, IN_PROGRESS, *ignore}
-    relative = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    names = sorted(path.as_posix() for path in relative if path.parts[0] not in left_out)
+    relative = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    names = sorted(set(relative) - {MANIFEST, IN_PROGRESS})
     files = {name: {"sha256": sha256_file(folder / name), "bytes": (folder / name).stat().st_size} for name in names}
     manifest = {
         "schema": SCHEMA,

@@ -10,6 +10,7 @@ its manifest. Heavy imports happen inside the stages.
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -423,7 +424,10 @@ def _execute_stage(run: Run, item: PlannedStage, title: str) -> None:
     started = time.monotonic()
     details = item.stage.run(run, folder)
     seconds = time.monotonic() - started
-    manifest.finish(folder, item.stage.name, item.key, details=details, seconds=seconds, ignore=item.stage.scratch)
+    # What only a resume needs (optimizer states, intermediate files) is as large as the artifact itself.
+    for name in item.stage.scratch:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    manifest.finish(folder, item.stage.name, item.key, details=details, seconds=seconds)
     run.progress.line(f"{title}: done in {seconds:.0f} s")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,10 +24,16 @@ class StarEdgeGroup(click.Group):
             return super().invoke(ctx)
         except StarEdgeError as error:
             _fail(ctx, str(error), error.exit_code, error)
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
+        except Exception as error:
+            if not _is_full_disk(error):
                 raise
-            _fail(ctx, f"{error.filename or 'disk'}: no space left; free some and run the same command again", 1, error)
+            place = getattr(error, "filename", None) or "the disk"
+            _fail(ctx, f"{place}: no space left; free some and run the same command again, it goes on", 1, error)
+
+
+def _is_full_disk(error: Exception) -> bool:
+    """Libraries that write from native code (safetensors, torch) pass only the text of the system's error on."""
+    return getattr(error, "errno", None) == errno.ENOSPC or os.strerror(errno.ENOSPC).lower() in str(error).lower()
 
 
 def _fail(ctx: click.Context, line: str, code: int, error: BaseException) -> None:
@@ -91,7 +98,6 @@ def prepare_process() -> None:
 
     Warnings of the libraries are for their developers; ours say what a user can act on. `-v` shows them all.
     """
-    import os
     import warnings
 
     # OpenMP threads that spin while they wait slow each other down tenfold when another process holds a core.

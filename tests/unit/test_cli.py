@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shlex
@@ -67,7 +68,7 @@ def readme_commands() -> list[str]:
     blocks = re.findall(r"```(?:sh|console|bash)\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     return [
-        line.removeprefix("$ ").split(" #")[0].strip()
+        re.split(" #| > ", line.removeprefix("$ "))[0].strip()
         for line in lines
         if "star-edge " in line and not line.startswith("#")
     ]
@@ -119,6 +120,21 @@ def test_failures_are_one_line_with_the_right_exit_code(
     if code == 1:
         assert result.stderr.strip().count("\n") == 0
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left on device", "ckd/model"), RuntimeError("I/O error: No space left on device")],
+    ids=["from Python", "from native code"],
+)
+def test_a_full_disk_anywhere_is_one_line(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_name: str) -> None:
+        raise error
+
+    monkeypatch.setattr("star_edge.recipe.find", full)
+    result = CliRunner().invoke(main, ["distill", "quickstart"])
+    assert result.exit_code == 1
+    assert "no space left; free some and run the same command again" in result.stderr
 
 
 def test_verbose_shows_the_error_itself() -> None:
