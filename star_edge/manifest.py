@@ -23,6 +23,7 @@ from star_edge.errors import ArtifactError
 
 MANIFEST = "manifest.json"
 IN_PROGRESS = "in_progress.json"
+LOCK = ".lock"
 SCHEMA = 1
 
 
@@ -136,24 +137,41 @@ def begin(folder: Path, key: str) -> None:
     Raises: ArtifactError: the folder holds files that no stage of ours made.
     """
     marker = folder / IN_PROGRESS
-    if folder.exists() and any(folder.iterdir()):
+    stale = folder.with_name(f".{folder.name}.stale")
+    shutil.rmtree(stale, ignore_errors=True)
+    if holds_anything(folder):
         if not marker.exists() and not (folder / MANIFEST).exists():
             raise ArtifactError(f"{folder}: not empty and not made by star-edge; choose another --out")
         if not marker.exists() or read_json(marker).get("key") != key or (folder / MANIFEST).exists():
-            shutil.rmtree(folder)
+            # Renamed first: a kill half-way through the removal must not leave a folder that nobody knows.
+            os.replace(folder, stale)
+            shutil.rmtree(stale)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(marker, json.dumps({"key": key}))
 
 
-def finish(folder: Path, stage: str, key: str, *, details: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+def holds_anything(folder: Path) -> bool:
+    """True when the folder has content besides what a killed write of ours, or a lock, leaves behind."""
+    if not folder.exists():
+        return False
+    return any(
+        not (path.name.startswith(".") and path.suffix in (".partial", ".lock", "")) for path in folder.iterdir()
+    )
+
+
+def finish(
+    folder: Path, stage: str, key: str, *, details: Mapping[str, Any], seconds: float, scratch: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Hash every file of the folder and write its manifest, last.
 
     Args:
         details: what the next stage or the report wants to know, JSON types.
         seconds: wall time the stage took in the process that finished it.
+        scratch: top-level names that only a resume needs; removed once the manifest is there.
     """
-    relative = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    names = sorted(set(relative) - {MANIFEST, IN_PROGRESS})
+    left_out = {MANIFEST, IN_PROGRESS, *scratch}
+    relative = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    names = sorted(path.as_posix() for path in relative if path.parts[0] not in left_out)
     files = {name: {"sha256": sha256_file(folder / name), "bytes": (folder / name).stat().st_size} for name in names}
     manifest = {
         "schema": SCHEMA,
@@ -167,4 +185,6 @@ def finish(folder: Path, stage: str, key: str, *, details: Mapping[str, Any], se
     }
     write_atomic(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
     (folder / IN_PROGRESS).unlink(missing_ok=True)
+    for name in scratch:
+        shutil.rmtree(folder / name, ignore_errors=True)
     return manifest

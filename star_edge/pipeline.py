@@ -1,90 +1,22 @@
-"""The whole flow: which stages there are, in what order, what each needs, and what is already done.
+"""The whole flow: which stages there are, in what order, and what each hands to the next.
 
     base -> data -> warmup -> adapt -> cache -> ckd -> sim-rl -> merge -> export -> validate -> report
 
-A stage is a function `(Run) -> details`. Its key hashes its part of the recipe and the keys of the stages it
-needs, so every key is known before anything runs, and a finished stage is skipped when its key still stands in
-its manifest. Heavy imports happen inside the stages.
+`star_edge.engine` runs them. Heavy imports happen inside the stages.
 """
 
 from __future__ import annotations
 
-import json
-import shutil
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
-
-from star_edge import manifest
+from star_edge import engine, manifest
 from star_edge.contracts import Bundle, Checkpoint, Dataset, Example, GateConfig, Recipe, TeacherCache
-from star_edge.errors import ArtifactError, ModelError, TrainingError
-from star_edge.progress import Progress
-from star_edge.recipe import LoadedRecipe, recipe_hash, to_yaml
-
-RESOLVED = "recipe.resolved.yaml"
-Details = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of a recipe: its folder and everything a stage may ask for."""
-
-    loaded: LoadedRecipe
-    folder: Path
-    device: str
-    progress: Progress = field(default_factory=lambda: Progress(quiet=True))
-
-    @property
-    def recipe(self) -> Recipe:
-        return self.loaded.recipe
-
-    def stage_folder(self, stage: str) -> Path:
-        return self.folder / stage
-
-    def details(self, stage: str) -> Details:
-        """What a finished stage wrote down for the ones after it."""
-        details: Details = manifest.read_json(self.stage_folder(stage) / manifest.MANIFEST)["details"]
-        return details
-
-    def save_checkpoint(self, checkpoint: Checkpoint) -> Details:
-        """A checkpoint as JSON, with paths relative to the run's folder so that a run can be moved."""
-        base = (
-            None if checkpoint.base is None else checkpoint.base.resolve().relative_to(self.folder.resolve()).as_posix()
-        )
-        folder = checkpoint.folder.resolve().relative_to(self.folder.resolve()).as_posix()
-        return {"folder": folder, "stage": checkpoint.stage, "base": base}
-
-    def checkpoint(self, stage: str, name: str = "checkpoint") -> Checkpoint:
-        """The checkpoint that a finished stage left."""
-        saved = self.details(stage)[name]
-        base = None if saved["base"] is None else self.folder / saved["base"]
-        return Checkpoint(self.folder / saved["folder"], saved["stage"], base)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A step of the flow. `config` picks its part of the recipe, `needs` names the stages whose keys enter its own."""
-
-    name: str
-    what: str
-    config: Callable[[LoadedRecipe], Any]
-    needs: tuple[str, ...]
-    run: Callable[[Run, Path], Details]
-    scratch: tuple[str, ...] = ("trainer", "scratch")
-
-
-@dataclass(frozen=True)
-class PlannedStage:
-    """A stage with its key and what running the recipe now would do with it."""
-
-    stage: Stage
-    key: str
-    state: Literal["done", "continue", "run"]
-
+from star_edge.engine import Details, PlannedStage, Run, Stage
+from star_edge.errors import ModelError, TrainingError
+from star_edge.recipe import LoadedRecipe
 
 # ------------------------------------------------------------------------------------------------------- stages
 
@@ -339,96 +271,47 @@ def _warmup_config(recipe: Recipe) -> Any:
 STAGES: tuple[Stage, ...] = (
     Stage("base", "load teacher and student", _base_config, (), _base),
     Stage("data", "normalise, render and split the rows", _data_config, ("base",), _data),
-    Stage("warmup", "supervised warm-up of the teacher", _seeded(_warmup_config), ("data",), _warmup),
-    Stage("adapt", "adapt the teacher by Sim-RL", _seeded(lambda r: r.adapt), ("warmup",), _adapt),
+    Stage("warmup", "supervised warm-up of the teacher", _seeded(_warmup_config), ("data",), _warmup, is_training=True),
+    Stage("adapt", "adapt the teacher by Sim-RL", _seeded(lambda r: r.adapt), ("warmup",), _adapt, is_training=True),
     Stage("cache", "teacher rollouts and top-k cache", _seeded(lambda r: r.cache), ("adapt",), _cache),
-    Stage("ckd", "constrained knowledge distillation", _seeded(lambda r: r.distill), ("cache",), _ckd),
-    Stage("sim-rl", "Sim-RL on the student", _seeded(lambda r: r.sim_rl), ("ckd",), _student_rl),
+    Stage(
+        "ckd", "constrained knowledge distillation", _seeded(lambda r: r.distill), ("cache",), _ckd, is_training=True
+    ),
+    Stage("sim-rl", "Sim-RL on the student", _seeded(lambda r: r.sim_rl), ("ckd",), _student_rl, is_training=True),
     Stage("merge", "merge the adapter into the student", lambda _: None, ("sim-rl",), _merge),
-    Stage("export", "write and check GGUF and ONNX files", _seeded(_export_config), ("merge",), _export),
-    Stage("validate", "accuracy and latency of every file", _seeded(_validate_config), ("export",), _validate),
+    Stage(
+        "export",
+        "write and check GGUF and ONNX files",
+        _seeded(_export_config),
+        ("merge",),
+        _export,
+        is_measurement=True,
+    ),
+    Stage(
+        "validate",
+        "accuracy and latency of every file",
+        _seeded(_validate_config),
+        ("export",),
+        _validate,
+        is_measurement=True,
+    ),
 )
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 
 
-# ------------------------------------------------------------------------------------------------------- engine
-
-
 def plan(loaded: LoadedRecipe, folder: Path) -> list[PlannedStage]:
-    """Every stage with its key and state; nothing is run or written.
-
-    Raises: StarEdgeError: a file the recipe names is missing.
-    """
-    keys: dict[str, str] = {}
-    planned = []
-    for stage in STAGES:
-        keys[stage.name] = manifest.stage_key(
-            stage.name, stage.config(loaded), {name: keys[name] for name in stage.needs}
-        )
-        where = folder / stage.name
-        state: Literal["done", "continue", "run"] = "run"
-        if manifest.is_done(where, keys[stage.name]):
-            state = "done"
-        elif (where / manifest.IN_PROGRESS).exists():
-            state = (
-                "continue" if manifest.read_json(where / manifest.IN_PROGRESS).get("key") == keys[stage.name] else "run"
-            )
-        planned.append(PlannedStage(stage, keys[stage.name], state))
-    return planned
-
-
-def claim_folder(loaded: LoadedRecipe, folder: Path, *, force: bool) -> None:
-    """Make the folder this recipe's, or refuse to.
-
-    Raises: ArtifactError: the folder holds foreign files, or the run of another recipe and `force` is False.
-    """
-    resolved = folder / RESOLVED
-    text = f"# {recipe_hash(loaded.recipe)}\n{to_yaml(loaded.recipe)}"
-    if resolved.exists():
-        if resolved.read_text(encoding="utf-8") == text:
-            return
-        if not force:
-            raise ArtifactError(
-                f"{folder}: holds a run of another recipe or other --set values; "
-                "choose another --out, or --force to redo the stages that changed"
-            )
-    elif folder.exists() and any(folder.iterdir()):
-        raise ArtifactError(f"{folder}: exists and is not a run of star-edge; choose another --out")
-    manifest.write_atomic(resolved, text)
+    """What running the recipe in that folder would do (see `engine.plan`)."""
+    return engine.plan(STAGES, loaded, folder)
 
 
 def execute(run: Run, *, until: str | None = None, force: bool = False) -> None:
-    """Run what is not done yet, in order, up to and including `until`.
-
-    Raises: StarEdgeError: whatever a stage refuses; finished stages stay as they are.
-    """
-    planned = plan(run.loaded, run.folder)
-    claim_folder(run.loaded, run.folder, force=force)
-    try:
-        with FileLock(run.folder / ".lock", timeout=0):
-            for index, item in enumerate(planned, start=1):
-                _execute_stage(run, item, f"[{index}/{len(planned)}] {item.stage.name}")
-                if item.stage.name == until:
-                    break
-    except Timeout:
-        raise ArtifactError(f"{run.folder}: another star-edge is working there; wait for it to end") from None
+    """Run the recipe, or what is left of it (see `engine.execute`)."""
+    engine.execute(STAGES, run, until=until, force=force)
 
 
-def _execute_stage(run: Run, item: PlannedStage, title: str) -> None:
-    folder = run.stage_folder(item.stage.name)
-    if item.state == "done":
-        run.progress.line(f"{title}: already done")
-        return
-    run.progress.line(f"{title}: {item.stage.what}")
-    manifest.begin(folder, item.key)
-    started = time.monotonic()
-    details = item.stage.run(run, folder)
-    seconds = time.monotonic() - started
-    # What only a resume needs (optimizer states, intermediate files) is as large as the artifact itself.
-    for name in item.stage.scratch:
-        shutil.rmtree(folder / name, ignore_errors=True)
-    manifest.finish(folder, item.stage.name, item.key, details=details, seconds=seconds)
-    run.progress.line(f"{title}: done in {seconds:.0f} s")
+def stage_seconds(folder: Path) -> dict[str, float]:
+    """Seconds that each finished stage took (see `engine.stage_seconds`)."""
+    return engine.stage_seconds(STAGES, folder)
 
 
 def resolve_device(device: str) -> str:
@@ -443,13 +326,3 @@ def resolve_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return device
-
-
-def stage_seconds(folder: Path) -> dict[str, float]:
-    """Seconds that each finished stage took, from the manifests."""
-    found = {}
-    for name in STAGE_NAMES:
-        path = folder / name / manifest.MANIFEST
-        if path.exists():
-            found[name] = float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
-    return found

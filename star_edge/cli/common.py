@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,7 +39,7 @@ def _is_full_disk(error: Exception) -> bool:
 
 def _fail(ctx: click.Context, line: str, code: int, error: BaseException) -> None:
     if ctx.find_root().meta.get("star_edge.verbose"):
-        raise error
+        traceback.print_exception(error)
     click.echo(f"Error: {line}", err=True)
     ctx.exit(code)
 

@@ -68,16 +68,18 @@ def _print_plan(loaded: LoadedRecipe, folder: Path, as_json: bool) -> None:
 
 def _run(loaded: LoadedRecipe, folder: Path, until: str | None, force: bool, as_json: bool) -> None:
     prepare_process()
-    from star_edge import pipeline
+    from star_edge import engine, pipeline
     from star_edge.progress import Progress
 
     if until is not None and until not in pipeline.STAGE_NAMES:
         raise click.BadParameter(
             f"{until!r} is no stage; there are: {', '.join(pipeline.STAGE_NAMES)}", param_hint="--until"
         )
-    progress = Progress()
-    run = pipeline.Run(loaded, folder, pipeline.resolve_device(loaded.recipe.device), progress)
+    progress = Progress(quiet=engine.rank() > 0)
+    run = engine.Run(loaded, folder, pipeline.resolve_device(loaded.recipe.device), progress)
     pipeline.execute(run, until=until, force=force)
+    if engine.rank() > 0:
+        return
     if until is not None and until != pipeline.STAGE_NAMES[-1]:
         click.echo(folder / until)
         progress.line(f"next: star-edge distill {loaded.path} --out {folder}")

@@ -24,12 +24,12 @@ def report(run: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     Example:
       star-edge report runs/quickstart --set validate.gates.size_mib=150
     """
-    from star_edge import pipeline
+    from star_edge import engine
     from star_edge import recipe as recipes
 
-    if not (run / pipeline.RESOLVED).is_file():
-        raise click.BadParameter(f"{run} is not a run of star-edge (no {pipeline.RESOLVED} in it)", param_hint="RUN")
-    loaded = recipes.load(run / pipeline.RESOLVED, overrides)
+    if not (run / engine.RESOLVED).is_file():
+        raise click.BadParameter(f"{run} is not a run of star-edge (no {engine.RESOLVED} in it)", param_hint="RUN")
+    loaded = recipes.load(run / engine.RESOLVED, overrides)
     publish(loaded.recipe, run, command=f"star-edge report {run}", as_json=as_json)
 
 

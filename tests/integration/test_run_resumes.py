@@ -18,6 +18,7 @@ from star_edge.cli import main
 from star_edge.pipeline import STAGE_NAMES
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+TRAINED = STAGE_NAMES[: STAGE_NAMES.index("export")]
 COMMAND = [sys.executable, "-c", "from star_edge.cli import main; main()"]
 
 # The first of these files to appear means that the stage is in the middle of its work.
@@ -99,16 +100,19 @@ def test_a_whole_run_reports_gates_and_is_not_repeated(recipe: Path, tmp_path: P
         assert (run / name).is_file()
     before = manifests(run)
     report = json.loads((run / "report.json").read_text())
-    lossless = [row for row in report["parity"] if row["label"] in ("gguf F16", "onnx fp32")]
-    assert [row["agreement"] for row in lossless] == [1.0, 1.0]
+    parity = {row["label"]: row for row in report["parity"]}
+    assert parity["onnx fp32"]["agreement"] == 1.0
+    # The tiny model decides by hair's breadths; F16 may turn those, and only those.
+    assert all(difference["torch_margin"] < 0.2 for difference in parity["gguf F16"]["differences"])
+    assert parity["gguf F16"]["forced_agreement"] > 0.9
 
     again = invoke(main, ["report", str(run), "--set", "validate.gates.size_mib=1000.0"])
     assert again.exit_code == 0, again.output
     assert "CKD + Sim-RL" in again.stdout
     assert manifests(run) == before
-    parity = invoke(main, ["parity", str(run)])
-    assert parity.exit_code == 0
-    assert "teacher-forced" in parity.stdout
+    listed = invoke(main, ["parity", str(run)])
+    assert listed.exit_code == 0
+    assert "teacher-forced" in listed.stdout
 
     bundle, rows = run / "export" / "gguf-Q8_0", run / "data" / "heldout.jsonl"
     validated = invoke(
@@ -117,7 +121,9 @@ def test_a_whole_run_reports_gates_and_is_not_repeated(recipe: Path, tmp_path: P
     assert validated.exit_code == 0, validated.output
     assert json.loads(validated.stdout)["accuracy"]["malformed"]["n"] == 6
 
-    exported = invoke(main, ["export", str(run / "ckd"), "--gguf", "Q8_0", "--out", str(tmp_path / "bundles")])
+    exported = invoke(
+        main, ["export", str(run / "ckd" / "adapter"), "--gguf", "Q8_0", "--out", str(tmp_path / "bundles")]
+    )
     assert exported.exit_code == 0, exported.output
     assert (tmp_path / "bundles" / "gguf-Q8_0" / "manifest.json").is_file()
 
@@ -125,3 +131,20 @@ def test_a_whole_run_reports_gates_and_is_not_repeated(recipe: Path, tmp_path: P
     assert other.exit_code == 1
     assert "another recipe" in other.stderr
     assert manifests(run) == before
+
+    more = invoke(main, ["distill", str(recipe), "--out", str(run), "--set", "validate.cases=6"])
+    assert more.exit_code in (0, 3), more.output
+    assert {name: manifests(run)[name] for name in TRAINED} == {name: before[name] for name in TRAINED}
+    assert json.loads((run / "report.json").read_text())["rows"][0]["accuracy"]["malformed"]["n"] == 6
+
+
+def test_two_processes_of_a_launch_make_one_run(recipe: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "star_edge"]
+    command = [*launch, "distill", str(recipe), "--out", str(run), "--set", "device=cpu", "--until", "merge"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert list(manifests(run)) == list(TRAINED)
+    assert done.stderr.count("[6/10] ckd: done") == 1
+    steps = json.loads((run / "warmup" / "manifest.json").read_text())
+    assert steps["details"]["checkpoint"]["folder"] == "warmup/model"

@@ -14,7 +14,6 @@ import pytest
 from click.testing import CliRunner
 
 from star_edge.cli import main
-from star_edge.errors import StarEdgeError
 
 ROOT = Path(__file__).parents[2]
 TINY = """\
@@ -137,9 +136,11 @@ def test_a_full_disk_anywhere_is_one_line(error: Exception, monkeypatch: pytest.
     assert "no space left; free some and run the same command again" in result.stderr
 
 
-def test_verbose_shows_the_error_itself() -> None:
+def test_verbose_shows_the_traceback_and_keeps_line_and_exit_code() -> None:
     result = CliRunner().invoke(main, ["distill", "quickstrat", "-v"])
-    assert isinstance(result.exception, StarEdgeError)
+    assert result.exit_code == 1
+    assert "Traceback (most recent call last)" in result.stderr
+    assert result.stderr.strip().splitlines()[-1].startswith("Error: recipe quickstrat: no such file")
 
 
 def test_recipes_are_listed_and_shown_resolved() -> None:

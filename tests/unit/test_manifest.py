@@ -47,6 +47,18 @@ def test_partial_work_is_kept_for_the_same_key_and_dropped_for_another(tmp_path:
     assert not (folder / "shard-0").exists()
 
 
+def test_leftovers_of_a_kill_are_not_taken_for_foreign_files(tmp_path: Path) -> None:
+    folder = tmp_path / "ckd"
+    folder.mkdir()
+    (folder / f".{manifest.IN_PROGRESS}.partial").write_text("{")
+    half_removed = tmp_path / ".ckd.stale"
+    half_removed.mkdir()
+    (half_removed / "weights.bin").write_bytes(b"1")
+    manifest.begin(folder, "k1")
+    assert (folder / manifest.IN_PROGRESS).exists()
+    assert not half_removed.exists()
+
+
 def test_foreign_files_are_never_deleted(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("x")
     with pytest.raises(ArtifactError, match="not made by star-edge"):
@@ -54,12 +66,15 @@ def test_foreign_files_are_never_deleted(tmp_path: Path) -> None:
     assert (tmp_path / "thesis.txt").exists()
 
 
-def test_manifest_lists_hash_and_size_of_every_file(tmp_path: Path) -> None:
+def test_manifest_lists_hash_and_size_of_every_file_and_scratch_goes_after_it(tmp_path: Path) -> None:
     folder = tmp_path / "ckd"
     manifest.begin(folder, "k")
     (folder / "sub").mkdir()
     (folder / "sub" / "a").write_bytes(b"abc")
-    written = manifest.finish(folder, "ckd", "k", details={}, seconds=0.0)
+    (folder / "trainer").mkdir()
+    (folder / "trainer" / "optimizer.pt").write_bytes(b"abc")
+    written = manifest.finish(folder, "ckd", "k", details={}, seconds=0.0, scratch=("trainer",))
+    assert not (folder / "trainer").exists()
     assert written["files"] == {
         "sub/a": {"sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", "bytes": 3}
     }

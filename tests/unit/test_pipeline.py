@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
-from star_edge import manifest, pipeline
+from star_edge import engine, manifest, pipeline
 from star_edge.contracts import DataConfig, ModelConfig, Recipe, SourceConfig
+from star_edge.engine import Details, Run, Stage
 from star_edge.errors import ArtifactError, TrainingError
-from star_edge.pipeline import Details, Run, Stage
 from star_edge.recipe import LoadedRecipe
 
 
@@ -46,6 +49,59 @@ def test_stages_run_once_in_order_and_never_again(ran: list[str], tmp_path: Path
     assert ran == ["first", "second", "third"]
     assert run.details("second") == {"name": "second"}
     assert list(pipeline.stage_seconds(run.folder)) == ran
+
+
+def test_measurements_are_done_again_without_asking(
+    ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = pipeline.STAGES
+    measured = (whole[0], *(replace(stage, is_measurement=True) for stage in whole[1:]))
+    monkeypatch.setattr(pipeline, "STAGES", measured)
+    pipeline.execute(Run(loaded(1), tmp_path / "run", "cpu"))
+    pipeline.execute(Run(loaded(2), tmp_path / "run", "cpu"))
+    assert ran == ["first", "second", "third", "second", "third"]
+    assert "seed: 2" in (tmp_path / "run" / engine.RESOLVED).read_text()
+
+
+def test_a_second_process_changes_nothing_even_when_forced(ran: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    pipeline.execute(Run(loaded(1), folder, "cpu"), until="first")
+    before = (folder / engine.RESOLVED).read_text()
+    with FileLock(folder / manifest.LOCK), pytest.raises(ArtifactError, match="another star-edge is working there"):
+        pipeline.execute(Run(loaded(2), folder, "cpu"), force=True)
+    assert (folder / engine.RESOLVED).read_text() == before
+
+
+def test_a_kill_before_the_first_file_is_whole_does_not_lock_the_folder(ran: list[str], tmp_path: Path) -> None:
+    run = Run(loaded(), tmp_path / "run", "cpu")
+    run.folder.mkdir()
+    (run.folder / manifest.LOCK).write_text("")
+    (run.folder / f".{engine.RESOLVED}.partial").write_text("na")
+    pipeline.execute(run)
+    assert ran == ["first", "second", "third"]
+
+
+def test_further_processes_train_along_and_leave_the_rest_to_the_first(
+    ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = pipeline.STAGES
+    monkeypatch.setattr(pipeline, "STAGES", (whole[0], replace(whole[1], is_training=True), whole[2]))
+    run = Run(loaded(), tmp_path / "run", "cpu")
+    pipeline.execute(run, until="first")
+    key = pipeline.plan(run.loaded, run.folder)[1].key
+    manifest.begin(run.folder / "second", key)
+
+    def first_process() -> None:
+        """Ends the second and third stage a moment later, as the first process would."""
+        time.sleep(0.5)
+        pipeline.execute(run)
+
+    thread = threading.Thread(target=first_process)
+    thread.start()
+    monkeypatch.setattr(engine, "rank", lambda: 1 if threading.current_thread() is not thread else 0)
+    pipeline.execute(run)
+    thread.join()
+    assert ran == ["first", "second", "second", "third"]
 
 
 def test_a_changed_recipe_is_refused_unless_forced_and_then_redoes_only_what_depends_on_it(

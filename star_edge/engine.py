@@ -1,0 +1,212 @@
+"""What runs a list of stages: keys, resume, the claim on a folder, one process or many.
+
+A stage is a function `(Run, folder) -> details`. Its key hashes its part of the recipe and the keys of the stages it
+needs, so every key is known before anything runs, and a finished stage is skipped while its key still stands in its
+manifest. Under torchrun or `accelerate launch` the first process does everything; the others train along and wait
+for the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from star_edge import manifest
+from star_edge.contracts import Checkpoint, Recipe
+from star_edge.errors import ArtifactError
+from star_edge.progress import Progress
+from star_edge.recipe import LoadedRecipe, recipe_hash, to_yaml
+
+RESOLVED = "recipe.resolved.yaml"
+SECONDS_BETWEEN_LOOKS = 0.2
+Details = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a recipe: its folder and everything a stage may ask for."""
+
+    loaded: LoadedRecipe
+    folder: Path
+    device: str
+    progress: Progress = field(default_factory=lambda: Progress(quiet=True))
+    keys: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.loaded.recipe
+
+    def stage_folder(self, stage: str) -> Path:
+        return self.folder / stage
+
+    def details(self, stage: str) -> Details:
+        """What a finished stage wrote down for the ones after it."""
+        details: Details = manifest.read_json(self.stage_folder(stage) / manifest.MANIFEST)["details"]
+        return details
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> Details:
+        """A checkpoint as JSON, with paths relative to the run's folder so that a run can be moved."""
+        base = (
+            None if checkpoint.base is None else checkpoint.base.resolve().relative_to(self.folder.resolve()).as_posix()
+        )
+        folder = checkpoint.folder.resolve().relative_to(self.folder.resolve()).as_posix()
+        return {"folder": folder, "stage": checkpoint.stage, "base": base}
+
+    def checkpoint(self, stage: str, name: str = "checkpoint") -> Checkpoint:
+        """The checkpoint that a finished stage left."""
+        saved = self.details(stage)[name]
+        base = None if saved["base"] is None else self.folder / saved["base"]
+        return Checkpoint(self.folder / saved["folder"], saved["stage"], base)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of the flow.
+
+    config: picks its part of the recipe. needs: the stages whose keys enter its own.
+    is_training: all processes of a launch run it. is_measurement: quick enough to be done again without asking.
+    scratch: names in its folder that only a resume needs.
+    """
+
+    name: str
+    what: str
+    config: Callable[[LoadedRecipe], Any]
+    needs: tuple[str, ...]
+    run: Callable[[Run, Path], Details]
+    is_training: bool = False
+    is_measurement: bool = False
+    scratch: tuple[str, ...] = ("trainer", "scratch")
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage with its key and what running the recipe now would do with it."""
+
+    stage: Stage
+    key: str
+    state: Literal["done", "continue", "run"]
+
+
+# ------------------------------------------------------------------------------------------------------- engine
+
+
+def plan(stages: Sequence[Stage], loaded: LoadedRecipe, folder: Path) -> list[PlannedStage]:
+    """Every stage with its key and state; nothing is run or written (a hub model is fetched, for its hash).
+
+    Raises: StarEdgeError: a file the recipe names is missing.
+    """
+    keys: dict[str, str] = {}
+    planned = []
+    for stage in stages:
+        inputs = {name: keys[name] for name in stage.needs}
+        key = keys[stage.name] = manifest.stage_key(stage.name, stage.config(loaded), inputs)
+        planned.append(PlannedStage(stage, key, _state(folder / stage.name, key)))
+    return planned
+
+
+def _state(folder: Path, key: str) -> Literal["done", "continue", "run"]:
+    if manifest.is_done(folder, key):
+        return "done"
+    return "continue" if _is_begun(folder, key) else "run"
+
+
+def _is_begun(folder: Path, key: str) -> bool:
+    marker = folder / manifest.IN_PROGRESS
+    return marker.exists() and manifest.read_json(marker).get("key") == key
+
+
+def execute(stages: Sequence[Stage], run: Run, *, until: str | None = None, force: bool = False) -> None:
+    """Run what is not done yet, in order, up to and including `until`.
+
+    Raises:
+        ArtifactError: the folder holds foreign files, another process works there, or finished training of another
+            recipe would be lost and `force` is False.
+        StarEdgeError: whatever a stage refuses; finished stages stay as they are.
+    """
+    if rank() > 0:
+        _follow(stages, run, until)
+        return
+    if manifest.holds_anything(run.folder) and not (run.folder / RESOLVED).exists():
+        raise ArtifactError(f"{run.folder}: exists and is not a run of star-edge; choose another --out")
+    plan(stages, run.loaded, run.folder)  # refuses before anything is made
+    run.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(run.folder / manifest.LOCK, timeout=0):
+            planned = plan(stages, run.loaded, run.folder)
+            _claim(planned, run, force=force)
+            run = replace(run, keys={item.stage.name: item.key for item in planned})
+            for index, item in enumerate(planned, start=1):
+                _execute_stage(run, item, f"[{index}/{len(planned)}] {item.stage.name}")
+                if item.stage.name == until:
+                    break
+    except Timeout:
+        raise ArtifactError(f"{run.folder}: another star-edge is working there; wait for it to end") from None
+
+
+def _claim(planned: Sequence[PlannedStage], run: Run, *, force: bool) -> None:
+    """Write the recipe into the run's folder, unless finished work that took long would have to be done again."""
+    lost = [item.stage.name for item in planned if item.state == "run" and not item.stage.is_measurement]
+    lost = [name for name in lost if (run.folder / name / manifest.MANIFEST).exists()]
+    if lost and not force:
+        raise ArtifactError(
+            f"{run.folder}: holds a run of another recipe or other --set values, whose {', '.join(lost)} would be done "
+            "again; choose another --out, or --force"
+        )
+    text = f"# {recipe_hash(run.recipe)}\n{to_yaml(run.recipe)}"
+    resolved = run.folder / RESOLVED
+    if not resolved.exists() or resolved.read_text(encoding="utf-8") != text:
+        manifest.write_atomic(resolved, text)
+
+
+def _execute_stage(run: Run, item: PlannedStage, title: str) -> None:
+    folder = run.stage_folder(item.stage.name)
+    if item.state == "done":
+        run.progress.line(f"{title}: already done")
+        return
+    run.progress.line(f"{title}: {item.stage.what}")
+    manifest.begin(folder, item.key)
+    started = time.monotonic()
+    details = item.stage.run(run, folder)
+    seconds = time.monotonic() - started
+    manifest.finish(folder, item.stage.name, item.key, details=details, seconds=seconds, scratch=item.stage.scratch)
+    run.progress.line(f"{title}: done in {seconds:.0f} s")
+
+
+def rank() -> int:
+    """Number of this process in a launch by torchrun or accelerate; 0 outside one."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def _follow(stages: Sequence[Stage], run: Run, until: str | None) -> None:
+    """A further process of a launch. If the first one fails, the launcher ends this one."""
+    for item in plan(stages, run.loaded, run.folder):
+        folder = run.stage_folder(item.stage.name)
+        if item.stage.is_training:
+            _wait(lambda folder=folder, key=item.key: _is_begun(folder, key) or manifest.is_done(folder, key))  # type: ignore[misc]
+            if not manifest.is_done(folder, item.key):
+                item.stage.run(run, folder)
+        _wait(lambda folder=folder, key=item.key: manifest.is_done(folder, key))  # type: ignore[misc]
+        if item.stage.name == until:
+            break
+
+
+def _wait(is_so: Callable[[], bool]) -> None:
+    while not is_so():
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def stage_seconds(stages: Sequence[Stage], folder: Path) -> dict[str, float]:
+    """Seconds that each finished stage took, from the manifests."""
+    found = {}
+    for stage in stages:
+        path = folder / stage.name / manifest.MANIFEST
+        if path.exists():
+            found[stage.name] = float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
+    return found
