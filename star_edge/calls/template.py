@@ -43,10 +43,12 @@ def render(
         messages: canonical or wrapped; calls reach the template wrapped, their arguments as objects.
         tools: flat or wrapped; they reach the template wrapped, an empty list as none.
         bos_token, eos_token: the tokenizer's own, when the template prints them.
-        extra: further template variables, such as `enable_thinking=False`.
+        extra: further template variables. `enable_thinking` is False unless given, so that training, evaluation and
+            every runtime agree: nothing here is trained or measured with a reasoning block.
     Raises: DataError: the template is not valid Jinja, or refuses these messages.
     """
     variables: dict[str, Any] = {
+        "enable_thinking": False,
         **extra,
         "tools": [_wrapped(tool) for tool in tools] or None,
         "documents": None,

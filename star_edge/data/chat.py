@@ -92,7 +92,6 @@ class ChatCodec:
             add_generation_prompt=add_generation_prompt,
             bos_token=self.tokenizer.bos_token or "",
             eos_token=self.tokenizer.eos_token or "",
-            enable_thinking=False,
         )
 
     def _ids(self, text: str) -> list[int]:

@@ -304,3 +304,12 @@ def test_today_is_available_to_templates():
     text = render("{{ strftime_now('%Y') }}", [{"role": "user", "content": "x"}], [], add_generation_prompt=True)
     assert text.isdigit()
     assert int(text) >= 2025
+
+
+ASKS_FOR_THINKING = "{% if enable_thinking is defined and not enable_thinking %}quiet{% else %}thinks{% endif %}"
+
+
+@pytest.mark.parametrize(("extra", "expected"), [({}, "quiet"), ({"enable_thinking": True}, "thinks")])
+def test_thinking_is_off_unless_it_is_asked_for(extra: dict[str, bool], expected: str) -> None:
+    messages = [{"role": "user", "content": "Hi."}]
+    assert render(ASKS_FOR_THINKING, messages, [], add_generation_prompt=True, **extra) == expected
