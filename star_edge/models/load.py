@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,8 @@ def prepare(config: ModelConfig, out: Path) -> Checkpoint:
 def link_folder(source: Path, out: Path) -> None:
     """Make `out` the same model: small files copied byte for byte, weights as symbolic links.
 
+    Links inside a run are relative, so that it can be moved; a link to a user's own model is absolute.
+
     Raises: ModelError: `source` is not a model folder with safetensors.
     """
     read_model_json(source, CONFIG)
@@ -108,7 +111,15 @@ def link_folder(source: Path, out: Path) -> None:
     for file in weights:
         link = out / file.name
         link.unlink(missing_ok=True)
-        link.symlink_to(file.resolve())
+        link.symlink_to(_target(file, out))
+
+
+def _target(file: Path, out: Path) -> Path:
+    """Where a link in `out`, which is `<run>/<stage>/<name>`, leads to; a neighbour may itself be a link elsewhere."""
+    folder, here = file.parent.resolve(), out.resolve()
+    if len(here.parents) > 1 and folder.is_relative_to(here.parents[1]):
+        return Path(os.path.relpath(folder, here)) / file.name
+    return file.resolve()
 
 
 def _prune_folder(folder: Path, layers: int) -> None:

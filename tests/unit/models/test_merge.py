@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from star_edge.contracts import Checkpoint, TuningConfig
+from star_edge.contracts import Checkpoint, ModelConfig, TuningConfig
 from star_edge.errors import ModelError
 from star_edge.models.folder import CHAT_TEMPLATE, GENERATION_CONFIG, TOKENIZER, TOKENIZER_CONFIG
-from star_edge.models.load import load
+from star_edge.models.load import load, prepare
 from star_edge.models.merge import merge
 from star_edge.models.tuning import attach
 
@@ -54,6 +56,20 @@ def test_full_checkpoint_is_passed_on_without_copying_weights(tiny_student: Path
     weights = merged.folder / "model.safetensors"
     assert weights.is_symlink()
     torch.testing.assert_close(logits(merged), logits(Checkpoint(tiny_student, "base")))
+
+
+@pytest.mark.parametrize("trained", [True, False], ids=["own weights", "the user's weights, linked"])
+def test_a_run_that_is_moved_keeps_its_weights(trained: bool, tiny_student: Path, tmp_path: Path) -> None:
+    run = tmp_path / "home" / "runs" / "first"
+    if trained:
+        checkpoint = Checkpoint(Path(shutil.copytree(tiny_student, run / "sim-rl" / "model")), "sim-rl")
+    else:
+        user = Path(shutil.copytree(tiny_student, tmp_path / "user" / "model"))
+        checkpoint = prepare(ModelConfig(str(user)), run / "base" / "student")
+    merge(checkpoint, run / "merge" / "model")
+    moved = run.rename(tmp_path / "elsewhere") / "merge" / "model"
+    assert not Path(os.readlink(moved / "model.safetensors")).is_absolute()
+    torch.testing.assert_close(logits(Checkpoint(moved, "merge")), logits(Checkpoint(tiny_student, "base")))
 
 
 def test_adapter_without_weights_is_refused(tiny_student: Path, tmp_path: Path) -> None:

@@ -36,6 +36,12 @@ def test_prepared_folder_is_the_same_model_with_linked_weights(tiny_folder: Path
         assert (checkpoint.folder / name).read_bytes() == (tiny_folder / name).read_bytes()
 
 
+def test_weights_outside_the_run_are_linked_by_their_full_path(tiny_student: Path, tmp_path: Path) -> None:
+    user = copy(tiny_student, tmp_path / "user" / "model")
+    checkpoint = prepare(ModelConfig(str(user)), tmp_path / "runs" / "first" / "base" / "teacher")
+    assert (checkpoint.folder / "model.safetensors").readlink() == (user / "model.safetensors").resolve()
+
+
 def test_prepare_twice_is_prepare_once(tiny_student: Path, tmp_path: Path) -> None:
     for _ in range(2):
         checkpoint = prepare(ModelConfig(str(tiny_student)), tmp_path / "base")
