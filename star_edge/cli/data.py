@@ -83,21 +83,27 @@ def synth(grammar: Path, out: Path, seed: int) -> None:
 @data.command()
 @click.argument("train", type=FILE)
 @click.argument("evaluation", type=FILE)
+@click.option("--skip-bad", is_flag=True, help="Leave unreadable rows out and say how many on stderr.")
 @json_option
 @verbose_option
-def overlap(train: Path, evaluation: Path, as_json: bool) -> None:
+def overlap(train: Path, evaluation: Path, skip_bad: bool, as_json: bool) -> None:
     """Count training rows whose request is also in an evaluation file (exact, and by shared 13-word runs).
 
     \b
     Example:
       star-edge data overlap runs/quickstart/data/train.jsonl runs/quickstart/data/heldout.jsonl
     """
-    from star_edge.data.normalise import read_examples_strictly
+    from star_edge.data.normalise import read_evaluation, refuse_bad
     from star_edge.data.overlap import overlap as compare
 
-    rows = [
-        [item for item in read_examples_strictly(file) if not isinstance(item, str)] for file in (train, evaluation)
-    ]
+    rows = []
+    for file in (train, evaluation):
+        good, bad = read_evaluation(file)
+        if not skip_bad:
+            refuse_bad(file, good, bad, remedy="mend them, or leave them out with --skip-bad")
+        elif bad:
+            click.echo(f"{file}: {len(bad)} bad rows skipped", err=True)
+        rows.append(good)
     found = compare(*rows)
     if as_json:
         echo_json(found)

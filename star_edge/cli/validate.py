@@ -31,15 +31,18 @@ def validate(
         --cases runs/quickstart/data/heldout.jsonl --limit 60 --out answers
     """
     prepare_process()
-    from star_edge.data.build import read_examples
+    from star_edge.data.normalise import read_evaluation, refuse_bad
     from star_edge.parity.validation import validate_bundle
     from star_edge.progress import Progress
     from star_edge.report.tables import terminal
     from star_edge_export.bundle import read_bundle
 
+    exported = read_bundle(bundle)
+    rows, bad = read_evaluation(cases)
+    refuse_bad(cases, rows, bad, remedy="mend or remove them; `star-edge data check` lists all")
     row = validate_bundle(
-        read_bundle(bundle),
-        read_examples(cases)[:limit],
+        exported,
+        rows[:limit],
         out,
         threads=threads,
         max_new_tokens=max_new_tokens,

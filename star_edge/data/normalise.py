@@ -7,9 +7,10 @@ assistant's turn is left out, for thinking is off everywhere, and so is white sp
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -73,6 +74,41 @@ def read_examples_strictly(path: Path) -> Iterator[Example | str]:
     """
     for _, row in read_normalised(path):
         yield str(row) if isinstance(row, BadRow) else row
+
+
+def read_evaluation(path: Path) -> tuple[list[Example], list[str]]:
+    """The usable rows of a JSONL file in any accepted format, each under an id of its own, and a line per bad row.
+
+    Raises: DataError: no such file, or a damaged one.
+    """
+    good: list[Example] = []
+    bad: list[str] = []
+    ids: set[str] = set()
+    for row in read_examples_strictly(path):
+        if isinstance(row, str):
+            bad.append(row)
+        else:
+            good.append(with_new_id(row, ids))
+    return good, bad
+
+
+def refuse_bad(path: Path, good: Sequence[Example], bad: Sequence[str], *, remedy: str) -> None:
+    """Stop at bad rows.
+
+    Raises: DataError: the first reason, how many there are, and the remedy.
+    """
+    if bad:
+        raise DataError(f"{bad[0]}; {len(bad)} of {len(good) + len(bad)} rows of {path} are bad: {remedy}")
+
+
+def with_new_id(example: Example, ids: set[str]) -> Example:
+    """The example under an id that is not in `ids`, where it is added: answers are kept by id."""
+    new, number = example.id, 1
+    while new in ids:
+        number += 1
+        new = f"{example.id}~{number}"
+    ids.add(new)
+    return example if new == example.id else dataclasses.replace(example, id=new)
 
 
 def _text_or(value: Any, fallback: str) -> str:

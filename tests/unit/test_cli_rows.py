@@ -1,0 +1,90 @@
+"""Verbs that read a user's rows: any format of docs/data.md, and bad rows are never passed over in silence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from star_edge.cli import main
+from star_edge.contracts import Example
+
+CALL = {"type": "function", "function": {"name": "set_alarm", "arguments": '{"time": "6"}'}}
+TOOL = {
+    "type": "function",
+    "function": {"name": "set_alarm", "description": "d", "parameters": {"type": "object", "properties": {}}},
+}
+WRAPPED = {
+    "messages": [
+        {"role": "user", "content": "wake me at 6"},
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    ],
+    "tools": [TOOL],
+}
+
+
+def write(path: Path, *lines: Any) -> Path:
+    path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
+    return path
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Example]:
+    """What `validate` hands to the runtime, which is left out here."""
+    seen: list[Example] = []
+
+    def stand_in(_bundle: object, examples: list[Example], _out: Path, **_: object) -> dict[str, int]:
+        seen.extend(examples)
+        return {"cases": len(examples)}
+
+    monkeypatch.setattr("star_edge.parity.validation.validate_bundle", stand_in)
+    monkeypatch.setattr("star_edge_export.bundle.read_bundle", lambda folder: folder)
+    return seen
+
+
+def validate(cases: Path, *more: str) -> Any:
+    out = cases.parent / "answers"
+    return CliRunner().invoke(
+        main, ["validate", str(cases.parent), "--cases", str(cases), "--out", str(out), "--json", *more]
+    )
+
+
+def test_validate_reads_wrapped_rows_without_id(asked: list[Example], tmp_path: Path) -> None:
+    result = validate(write(tmp_path / "rows.jsonl", WRAPPED, WRAPPED, WRAPPED), "--limit", "2")
+
+    assert result.exit_code == 0, result.output
+    assert [example.id for example in asked] == ["rows.jsonl:1", "rows.jsonl:2"]
+    assert asked[0].target_calls[0].arguments == {"time": "6"}
+
+
+def test_validate_gives_rows_that_share_an_id_their_own(asked: list[Example], tmp_path: Path) -> None:
+    validate(write(tmp_path / "rows.jsonl", {"id": "a", **WRAPPED}, {"id": "a", **WRAPPED}))
+
+    assert [example.id for example in asked] == ["a", "a~2"]
+
+
+def test_validate_stops_at_bad_rows_and_counts_them(asked: list[Example], tmp_path: Path) -> None:
+    result = validate(write(tmp_path / "rows.jsonl", WRAPPED, "{broken", {"tools": []}))
+
+    assert result.exit_code == 1
+    assert "rows.jsonl:2: " in result.stderr
+    assert "2 of 3 rows" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert asked == []
+
+
+def test_overlap_stops_at_bad_rows_unless_told_to_skip_them(tmp_path: Path) -> None:
+    train, evaluation = write(tmp_path / "a.jsonl", WRAPPED, "{broken"), write(tmp_path / "b.jsonl", WRAPPED)
+    strict = CliRunner().invoke(main, ["data", "overlap", str(train), str(evaluation)])
+    skipping = CliRunner().invoke(main, ["data", "overlap", str(train), str(evaluation), "--skip-bad"])
+
+    assert strict.exit_code == 1
+    assert "a.jsonl:2: " in strict.stderr
+    assert "1 of 2 rows" in strict.stderr
+    assert strict.stderr.count("\n") == 1
+    assert skipping.exit_code == 0
+    assert skipping.stderr == f"{train}: 1 bad rows skipped\n"
+    assert skipping.stdout == "exact 1, 13-word 0, of 1 training and 1 evaluation rows\n"
