@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from star_edge.contracts import DataConfig, Dataset, Example, SourceConfig
 from star_edge.data.chat import ChatCodec
 from star_edge.data.grammar import Side
 from star_edge.data.grammar_file import read_grammar
-from star_edge.data.normalise import read_normalised
+from star_edge.data.normalise import read_normalised, with_new_id
 from star_edge.data.overlap import overlap
 from star_edge.data.rows import json_lines, read_examples, write_examples
 from star_edge.data.sources import BadRow, count_lines
@@ -71,7 +72,7 @@ def build(
         codec: of the student; decides prompt and completion lengths.
         out: an existing or new folder; files appear whole, through a temporary name.
         seed: of the synthetic rows and of the split.
-        recipe_folder: where relative paths of the recipe begin; the working directory comes second.
+        recipe_folder: where relative paths of the recipe begin; `source_file` says what comes next.
     Raises:
         DataError: a file is missing or damaged, more rows are bad than `max_bad_share` (`rejected.jsonl` is there
             then), or a side is left without rows.
@@ -99,17 +100,21 @@ def build(
 
 
 def source_file(source: SourceConfig, recipe_folder: Path) -> Path:
-    """The file a source names: relative to the recipe's folder first, then to the working directory.
+    """The file a source names: relative to the recipe's folder, the working directory, or the packaged recipes.
 
     Raises: DataError: it names none or two, or there is no such file.
     """
     if (source.path is None) == (source.synth is None):
         raise DataError("data source: give either `path:` (rows) or `synth:` (a request grammar)")
     named = Path(str(source.path or source.synth)).expanduser()
-    for candidate in (recipe_folder / named, named):
+    packaged = Path(str(resources.files("star_edge.recipes")))
+    for candidate in (recipe_folder / named, named, packaged / named):
         if candidate.is_file():
             return candidate
-    raise DataError(f"{named}: no such file, neither in {recipe_folder} nor in the working directory")
+    raise DataError(
+        f"{named}: no such file in {recipe_folder}, the working directory or the recipes of star-edge; "
+        "paths in a recipe are relative to its own folder"
+    )
 
 
 def mixed(lists: Sequence[Sequence[Example]]) -> list[Example]:
@@ -172,18 +177,9 @@ class _Reader:
         if lengths[0] > self.config.max_prompt_tokens or lengths[1] > self.config.max_completion_tokens:
             tally.too_long += 1
             return None
-        example = self.with_new_id(row)
+        example = with_new_id(row, self.collected.ids)
         self.collected.tokens[example.id] = lengths
         return example
-
-    def with_new_id(self, example: Example) -> Example:
-        """Ids key the caches of later stages, so two rows never share one."""
-        new, number = example.id, 1
-        while new in self.collected.ids:
-            number += 1
-            new = f"{example.id}~{number}"
-        self.collected.ids.add(new)
-        return example if new == example.id else dataclasses.replace(example, id=new)
 
 
 def _check_bad_share(collected: _Collected, limit: float, out: Path) -> None:

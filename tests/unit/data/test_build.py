@@ -11,6 +11,7 @@ import pytest
 from small_grammar import SMALL
 from transformers import AutoTokenizer
 
+from star_edge import recipe as recipes
 from star_edge.calls.template import HERMES
 from star_edge.contracts import DataConfig, Dataset, SourceConfig
 from star_edge.data.build import build, read_examples, source_file
@@ -239,8 +240,19 @@ def test_paths_begin_in_the_recipes_folder_then_where_we_are(
     assert source_file(SourceConfig(synth=str(folder / "own.yaml")), tmp_path) == folder / "own.yaml"
 
 
+def test_a_copied_recipe_finds_what_ships_with_star_edge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    quickstart = recipes.load(recipes.find("quickstart"))
+    copied = tmp_path / "my.yaml"
+    copied.write_text(recipes.to_yaml(quickstart.recipe))
+    loaded = recipes.load(copied)
+    (source,) = loaded.recipe.data.train
+
+    assert source_file(source, loaded.folder).samefile(quickstart.folder / "requests.yaml")
+
+
 def test_missing_file_is_one_line(codec: ChatCodec, folder: Path) -> None:
-    with pytest.raises(DataError, match=r"none\.jsonl: no such file, neither in .*recipe nor in the working directory"):
+    with pytest.raises(DataError, match=r"none\.jsonl: no such file in .*recipe, the working directory or"):
         run(config("none.jsonl"), codec, folder)
 
 
