@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from star_edge.errors import TeacherCacheError
-from star_edge.manifest import sha256_file
+from star_edge.manifest import replacing, sha256_file
 from star_edge.teacher.rollout import Rollout
 
 
@@ -68,12 +68,11 @@ def write_shard(path: Path, rollouts: Sequence[Rollout], top_k: int) -> None:
         "topk_ids": torch.cat([torch.empty(0, top_k, dtype=torch.int32), *(r.topk_ids for r in rollouts)]),
         "topk_logprobs": torch.cat([torch.empty(0, top_k, dtype=torch.float16), *(r.topk_logprobs for r in rollouts)]),
     }
-    passing = path.with_suffix(".partial")
     try:
-        save_file(tensors, passing, metadata={"example_ids": json.dumps([r.example_id for r in rollouts])})
-        with passing.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(passing, path)
+        with replacing(path) as passing:
+            save_file(tensors, passing, metadata={"example_ids": json.dumps([r.example_id for r in rollouts])})
+            with passing.open("rb") as file:
+                os.fsync(file.fileno())
     except (OSError, SafetensorError) as error:
         raise TeacherCacheError(f"{path}: cannot write ({error}); free some space or choose another --out") from error
 

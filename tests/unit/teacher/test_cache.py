@@ -83,9 +83,10 @@ def test_a_build_cut_short_goes_on_behind_its_last_whole_shard(make, built, tmp_
         make(tmp_path)
     with pytest.raises(TeacherCacheError, match="no whole teacher cache"):
         open_cache(tmp_path)
-    (tmp_path / "shard-00002.partial").write_bytes(b"cut short")
+    (tmp_path / ".shard-00002.safetensors.partial").write_bytes(b"cut short")
     make(tmp_path)
     assert len(calls) == 4
+    assert not list(tmp_path.glob(".*.partial"))
     for shard in built.folder.glob("shard-*.safetensors"):
         assert shard.read_bytes() == (tmp_path / shard.name).read_bytes()
 
