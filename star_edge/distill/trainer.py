@@ -153,9 +153,13 @@ def run_ckd(
     device: str,
     seed: int,
     progress: Progress | None = None,
+    signal: TeacherSignal | None = None,
 ) -> Checkpoint:
     """Distil a teacher cache into a student; continues from `out/trainer` when it was cut short.
 
+    Args:
+        signal: who speaks of the cache's completions instead of the cache, for example a `LiveSignal`; `ce` asks
+            nobody, it learns the completions themselves.
     Raises: TeacherCacheError: the cache is damaged, or not of the student's tokenizer and template.
         TrainingError: the cache has no row.
     """
@@ -168,7 +172,7 @@ def run_ckd(
         loaded.model,
         student,
         [(row.prompt_ids, row.completion_ids) for row in rows],
-        LabelSignal() if config.objective == "ce" else CachedSignal(rows),
+        LabelSignal() if config.objective == "ce" else signal or CachedSignal(rows),
         objective_of(config),
         config.optimizer,
         out,

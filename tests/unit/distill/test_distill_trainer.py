@@ -395,3 +395,23 @@ def test_a_cache_of_another_template_is_refused_before_step_one(student, cache, 
     with pytest.raises(TeacherCacheError, match="another chat template"):
         run_ckd(DistillConfig(), Checkpoint(folder, "base"), cache, tmp_path / "out", device="cpu", seed=1)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_live_teacher_trains_as_its_cache_does(student, cache, tmp_path):
+    teacher = load(student, device="cpu").model
+    add_counted_forward(teacher)
+    asked = []
+    live = LiveSignal(teacher, top_k=5, vocabulary=800)
+
+    class Listening:
+        def for_batch(self, batch):
+            asked.append(len(batch["rows"]))
+            return live.for_batch(batch)
+
+    optimizer = replace(OPTIMIZER, rows_per_step=12, rows_per_forward=4, max_steps=2)
+    config = DistillConfig(LORA, optimizer, "ckd", tail_top_m=10, chunk=16)
+    run_ckd(config, student, cache, tmp_path / "cached", device="cpu", seed=1)
+    checkpoint = run_ckd(config, student, cache, tmp_path / "live", device="cpu", seed=1, signal=Listening())
+    assert asked == [4] * 6
+    assert losses(tmp_path / "live") == pytest.approx(losses(tmp_path / "cached"), abs=1e-3)
+    assert load(checkpoint, device="cpu").model.peft_config["default"].r == 4
