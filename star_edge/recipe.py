@@ -24,6 +24,7 @@ import yaml
 from star_edge.contracts import Recipe
 from star_edge.errors import RecipeError
 from star_edge.manifest import hash_json, plain
+from star_edge.recipe_values import check_values
 
 KeyPath = tuple[Any, ...]  # keys of mappings (str) and positions in lists (int)
 YAML_BLIND_FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
@@ -97,7 +98,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
         recipe = msgspec.convert(tree, Recipe, strict=True)
     except msgspec.ValidationError as error:
         raise _type_error(error, tree, lines, label) from None
-    _check(recipe, label)
+    check_values(recipe, label)
     return LoadedRecipe(recipe, path)
 
 
@@ -228,36 +229,3 @@ def _type_error(error: msgspec.ValidationError, tree: Any, lines: dict[KeyPath, 
         )
         return RecipeError(f"{where}: {key}: YAML reads {value!r} as text; write {better}")
     return RecipeError(f"{where}: {key}: {message.replace('`', '')}")
-
-
-def _check(recipe: Recipe, label: str) -> None:
-    """Values that have the right type and still cannot work."""
-    rl_stages = {"adapt.sim_rl": recipe.adapt.sim_rl, "sim_rl.sim_rl": recipe.sim_rl.sim_rl}
-    positive: dict[str, float | None] = {
-        "cache.top_k": recipe.cache.top_k,
-        "cache.rollouts": recipe.cache.rollouts,
-        "cache.temperature": recipe.cache.temperature,
-        "data.max_prompt_tokens": recipe.data.max_prompt_tokens,
-        "data.max_completion_tokens": recipe.data.max_completion_tokens,
-        "distill.optimizer.rows_per_step": recipe.distill.optimizer.rows_per_step,
-        "distill.optimizer.rows_per_forward": recipe.distill.optimizer.rows_per_forward,
-        "distill.chunk": recipe.distill.chunk,
-        "validate.cases": recipe.validate.cases,
-        "validate.threads": recipe.validate.threads,
-        **{f"{name}.prompts_per_step": config.prompts_per_step for name, config in rl_stages.items()},
-    }
-    for key, value in positive.items():
-        if value is not None and value <= 0:
-            raise RecipeError(f"recipe {label}: {key} is {value}; it must be above 0")
-    for name, config in rl_stages.items():
-        if config.steps > 0 and config.rollouts < 2:
-            raise RecipeError(f"recipe {label}: {name}.rollouts is {config.rollouts}; a group needs at least 2")
-    if not recipe.data.train:
-        raise RecipeError(f"recipe {label}: data.train is empty; name at least one `path:` or `synth:`")
-    for source in (*recipe.data.train, *recipe.data.heldout):
-        if (source.path is None) == (source.synth is None):
-            raise RecipeError(f"recipe {label}: a data source needs exactly one of `path:` and `synth:`")
-    if not re.fullmatch(r"[\w.-]+", recipe.name):
-        raise RecipeError(
-            f"recipe {label}: name {recipe.name!r} becomes a folder; use letters, digits, '.', '_' and '-'"
-        )

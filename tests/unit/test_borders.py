@@ -24,7 +24,8 @@ ALLOWED: dict[str, set[str]] = {
     "star_edge.errors": set(),
     "star_edge.manifest": set(),
     "star_edge.progress": set(),
-    "star_edge.recipe": {"star_edge.recipes"},
+    "star_edge.recipe": {"star_edge.recipes", "star_edge.recipe_values"},
+    "star_edge.recipe_values": set(),
     "star_edge.calls": set(),
     "star_edge.evaluate": {"star_edge.calls"},
     **{stage: {"star_edge.calls", *SCORES, *STAGES} for stage in STAGES},
@@ -40,6 +41,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 TORCH_FREE = {
     "star_edge.contracts", "star_edge.errors", "star_edge.manifest", "star_edge.progress", "star_edge.recipe",
+    "star_edge.recipe_values",
     "star_edge.calls", "star_edge.evaluate", "star_edge.rl.reward", "star_edge.report", "star_edge_device",
 }  # fmt: skip
 HEAVY = {"torch", "transformers", "peft", "trl", "accelerate", "datasets", "optimum"}

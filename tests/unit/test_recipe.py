@@ -3,9 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from star_edge import recipe as recipes
 from star_edge.errors import RecipeError
+from star_edge.recipe_values import LIMITS, numbers
 
 MINIMAL = """\
 name: tiny
@@ -102,6 +104,50 @@ def test_bad_overrides_are_refused(minimal: Path, override: str, message: str) -
     with pytest.raises(RecipeError) as caught:
         recipes.load(minimal, [override])
     assert message in str(caught.value)
+
+
+IMPOSSIBLE = [
+    *((key, value, "above 0") for value in (0, -1) for key in (
+        "student.keep_layers", "data.train.0.limit", "data.max_prompt_tokens", "data.max_completion_tokens",
+        "adapt.warmup_rows", "adapt.warmup.rows_per_forward", "adapt.warmup.max_steps", "adapt.warmup.save_every",
+        "adapt.sim_rl.prompts_per_step", "adapt.sim_rl.max_new_tokens", "adapt.tuning.rank", "adapt.tuning.last_layers",
+        "cache.prompts", "cache.rollouts", "cache.top_k", "cache.rows_per_shard", "cache.rows_per_forward",
+        "distill.optimizer.rows_per_step", "distill.chunk", "sim_rl.sim_rl.rollouts", "sim_rl.sim_rl.save_every",
+        "export.parity_cases", "validate.cases", "validate.threads", "validate.max_new_tokens",
+    )),
+    *((key, 0.0, "above 0") for key in ("distill.optimizer.lr", "distill.optimizer.epochs", "cache.temperature")),
+    *((key, -1, "0 or above") for key in ("seed", "sim_rl.sim_rl.steps", "distill.tail_top_m", "adapt.sim_rl.beta")),
+    *((key, value, "between 0 and 1") for value in (-0.1, 1.5) for key in (
+        "data.heldout_tool_share", "data.max_bad_share", "distill.optimizer.warmup_share",
+    )),
+    *((key, ".inf", "a finite number") for key in ("distill.optimizer.epochs", "distill.tail_weight")),
+    *((key, ".nan", "a finite number") for key in ("adapt.warmup.lr", "data.max_bad_share")),
+    ("seed", 2**40, "at most"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "value", "wanted"), IMPOSSIBLE)
+def test_numbers_that_cannot_work_are_refused_by_their_key(minimal: Path, key: str, value: float, wanted: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        recipes.load(minimal, [f"{key}={value}"])
+    shown = str(yaml.safe_load(str(value)))
+    shown = {f"{key} is {number}; it must be {wanted}" for number in (shown, f"{shown}.0")}
+    assert any(line in str(caught.value) for line in shown), caught.value
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "override", ["sim_rl.sim_rl.steps=0", "data.max_bad_share=0.0", "data.max_bad_share=1.0", "distill.tail_weight=0.0",
+                 "distill.optimizer.max_steps=null", "adapt.sim_rl.beta=0.0", "adapt.sim_rl.max_resamples=0"],
+)  # fmt: skip
+def test_numbers_at_the_edge_are_taken(minimal: Path, override: str) -> None:
+    recipes.load(minimal, [override])
+
+
+def test_every_number_of_a_recipe_has_a_limit_but_the_gates(minimal: Path) -> None:
+    loaded = recipes.load(minimal, ["adapt.warmup.lr=1.0e-4"])
+    fields = {key.rpartition(".")[2] for key, _ in numbers(loaded.recipe) if ".gates." not in key}
+    assert fields - set(LIMITS) == {"group_reward_min", "group_reward_max"}
 
 
 @pytest.mark.parametrize("name", ["quickstart", "quickstart/star.yaml", "recipes/quickstart/star.yaml"])

@@ -1,0 +1,78 @@
+"""Values of a recipe that have the right type and still cannot work, refused before a stage trips over them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from star_edge.contracts import Recipe
+from star_edge.errors import RecipeError
+
+# Fields are named once, wherever in the recipe they stand; a field that is null is not checked.
+ABOVE_ZERO = (
+    "keep_layers", "limit", "max_prompt_tokens", "max_completion_tokens",  # models and rows
+    "rank", "alpha", "last_layers", "lr", "rows_per_step", "rows_per_forward", "epochs", "max_steps", "save_every",
+    "prompts_per_step", "rollouts", "temperature", "max_new_tokens", "warmup_rows", "prompts", "top_k",
+    "rows_per_shard", "chunk", "parity_cases", "cases", "threads",
+)  # fmt: skip
+NOT_NEGATIVE = ("seed", "weight_decay", "steps", "beta", "max_resamples", "tail_weight", "tail_top_m")
+SHARES = ("heldout_tool_share", "max_bad_share", "warmup_share")
+LIMITS: Mapping[str, tuple[Callable[[float], bool], str]] = MappingProxyType(
+    {
+        **dict.fromkeys(ABOVE_ZERO, (lambda value: value > 0, "above 0")),
+        **dict.fromkeys(NOT_NEGATIVE, (lambda value: value >= 0, "0 or above")),
+        **dict.fromkeys(SHARES, (lambda value: 0 <= value <= 1, "between 0 and 1")),
+    }
+)
+LARGEST_SEED = 2**32 - 1000
+"""numpy takes 32 bits, and stages add small numbers of their own."""
+
+
+def check_values(recipe: Recipe, label: str) -> None:
+    """Refuse what cannot work.
+
+    Args:
+        label: names the recipe in the message.
+    Raises: RecipeError: one line with the dotted key.
+    """
+    for key, value in numbers(recipe):
+        if problem := _problem(key.rpartition(".")[2], value):
+            raise RecipeError(f"recipe {label}: {key} is {value}; it must be {problem}")
+    for name, config in {"adapt.sim_rl": recipe.adapt.sim_rl, "sim_rl.sim_rl": recipe.sim_rl.sim_rl}.items():
+        if config.steps > 0 and config.rollouts < 2:
+            raise RecipeError(f"recipe {label}: {name}.rollouts is {config.rollouts}; a group needs at least 2")
+    if not recipe.data.train:
+        raise RecipeError(f"recipe {label}: data.train is empty; name at least one `path:` or `synth:`")
+    for source in (*recipe.data.train, *recipe.data.heldout):
+        if (source.path is None) == (source.synth is None):
+            raise RecipeError(f"recipe {label}: a data source needs exactly one of `path:` and `synth:`")
+    if not re.fullmatch(r"[\w.-]+", recipe.name):
+        raise RecipeError(
+            f"recipe {label}: name {recipe.name!r} becomes a folder; use letters, digits, '.', '_' and '-'"
+        )
+
+
+def numbers(part: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    """(dotted key, value) of every number in a recipe; list items are keyed by their place, as in `--set`."""
+    if dataclasses.is_dataclass(part):
+        for field in dataclasses.fields(part):
+            yield from numbers(getattr(part, field.name), f"{key}.{field.name}".lstrip("."))
+    elif isinstance(part, tuple):
+        for place, item in enumerate(part):
+            yield from numbers(item, f"{key}.{place}")
+    elif isinstance(part, (int, float)) and not isinstance(part, bool):
+        yield key, part
+
+
+def _problem(field: str, value: float) -> str | None:
+    """What the value must be, or None when it is."""
+    if not math.isfinite(value):
+        return "a finite number"
+    if field == "seed" and value > LARGEST_SEED:
+        return f"at most {LARGEST_SEED}"
+    holds, wanted = LIMITS.get(field, (None, ""))
+    return wanted if holds is not None and not holds(value) else None
