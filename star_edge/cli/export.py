@@ -27,6 +27,8 @@ def export(checkpoint: Path, out: Path, gguf: tuple[str, ...], onnx: tuple[str, 
       star-edge export runs/quickstart/merge/model --gguf Q8_0 --onnx int8 --out bundles
     """
     prepare_process()
+    import shlex
+
     import msgspec
 
     from star_edge.contracts import ExportConfig
@@ -44,4 +46,5 @@ def export(checkpoint: Path, out: Path, gguf: tuple[str, ...], onnx: tuple[str, 
         return
     for bundle in bundles:
         click.echo(f"{bundle.folder}  {bundle.size_bytes / 2**20:.1f} MiB")
-    click.echo(f"next: star-edge validate {bundles[0].folder} --cases held-out.jsonl", err=True)
+    folder = shlex.quote(str(bundles[0].folder))
+    click.echo(f"next: star-edge validate {folder} --cases held-out.jsonl --out answers", err=True)

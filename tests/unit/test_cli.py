@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from star_edge.cli import main
+from star_edge.contracts import Bundle
 
 ROOT = Path(__file__).parents[2]
 TINY = """\
@@ -170,6 +171,14 @@ def test_doctor_says_what_is_there_and_how_to_get_the_rest() -> None:
     packages = {row["package"]: row for row in json.loads(result.stdout)["packages"]}
     assert packages["torch"]["version"]
     assert packages["vllm"]["get"] == "pip install 'star-edge[vllm]'"
+
+
+def test_the_next_command_after_an_export_parses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = Bundle(tmp_path / "my bundles", tmp_path / "x", "gguf", "F16", "", 1, 64)
+    monkeypatch.setattr("star_edge.parity.exports.export_checkpoint", lambda *_, **__: [bundle])
+    result = CliRunner().invoke(main, ["export", str(tmp_path), "--out", str(tmp_path / "out")])
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("next: ")]
+    assert parses(shlex.split(line.removeprefix("next: ")))
 
 
 def test_help_loads_nothing_heavy() -> None:
