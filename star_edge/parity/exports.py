@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,9 +10,10 @@ from pathlib import Path
 
 from star_edge.contracts import Bundle, Checkpoint, Example, ExportConfig, Generation, ModelConfig, ValidateConfig
 from star_edge.errors import ArtifactError, ExportError
-from star_edge.manifest import MANIFEST, read_json, replacing
+from star_edge.manifest import MANIFEST, hash_json, holds_anything, read_json, replacing, sha256_file, write_atomic
 from star_edge.models.load import LoadedModel, load, prepare
 from star_edge.models.merge import merge
+from star_edge.models.sources import folder_fingerprint
 from star_edge.parity.answers import torch_answers
 from star_edge.parity.check import check_file
 from star_edge.parity.probes import probe_examples
@@ -21,6 +23,8 @@ from star_edge_export.bundle import Format, bundle_name, model_file, read_bundle
 SCRATCH = "scratch"
 OUTPUTS = "outputs"
 TORCH = "torch.json"
+EXPORT = "export.json"
+ADAPTER = "adapter_config.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,24 +143,53 @@ def export_checkpoint(
     """Export a model made elsewhere: a Hugging Face folder, or a LoRA adapter whose base is a local folder.
 
     Args:
-        out: folder for the bundles; `model/` in it holds the merged or completed checkpoint.
+        out: folder for the bundles, of this very model; `model/` in it holds the merged or completed checkpoint, and
+            `export.json` says what it is an export of. Finished bundles in it are kept.
     Raises: ModelError: the folder is no model. ArtifactError: `out` holds something else. ExportError: as export_all.
     """
-    if out.exists() and any(out.iterdir()) and not (out / "model").is_dir():
-        raise ArtifactError(f"{out}: exists and is not an export of star-edge; choose another --out")
     if not folder.is_dir():
         raise ExportError(f"{folder}: no such folder; give a checkpoint, for example runs/quickstart/merge/model")
-    checkpoint = _model_folder(folder, out / "model")
     limits = ValidateConfig(threads=1, max_new_tokens=48)
+    _claim(out, folder, hash_json({"source": _fingerprints(folder), "limits": limits}))
+    checkpoint = _model_folder(folder, out / "model")
     return export_all(config, limits, checkpoint, probe_examples(), out, device=device, progress=progress)
+
+
+def _claim(out: Path, folder: Path, key: str) -> None:
+    """Write what `out` is an export of, before anything else is in it; refuse a folder of something else."""
+    record = out / EXPORT
+    if not record.exists():
+        if holds_anything(out):
+            raise ArtifactError(f"{out}: exists and is not an export of star-edge; choose another --out")
+        write_atomic(record, json.dumps({"key": key, "source": str(folder)}, ensure_ascii=False) + "\n")
+        return
+    known = read_json(record)
+    if known.get("key") != key:
+        raise ArtifactError(
+            f"{out}: holds the export of another model ({known.get('source')}, or an earlier state of it); "
+            "choose another --out"
+        )
+
+
+def _fingerprints(folder: Path) -> dict[str, str]:
+    """Hashes of all that decides what is exported: the folder's own, and for an adapter its base's."""
+    found = {"folder": folder_fingerprint(folder)}
+    if (folder / ADAPTER).is_file():
+        found |= {"adapter": sha256_file(folder / ADAPTER), "base": folder_fingerprint(_base_of(folder))}
+    return found
+
+
+def _base_of(folder: Path) -> Path:
+    base = Path(str(read_json(folder / ADAPTER).get("base_model_name_or_path")))
+    if not base.is_dir():
+        raise ExportError(
+            f"{folder / ADAPTER}: its base model {base} is no local folder; put the model there or edit the path"
+        )
+    return base
 
 
 def _model_folder(folder: Path, out: Path) -> Checkpoint:
     """A folder with all an export reads: the adapter merged, a template that shows the tools."""
-    adapter = folder / "adapter_config.json"
-    if not adapter.is_file():
+    if not (folder / ADAPTER).is_file():
         return prepare(ModelConfig(source=str(folder)), out)
-    base = Path(str(read_json(adapter).get("base_model_name_or_path")))
-    if not base.is_dir():
-        raise ExportError(f"{adapter}: its base model {base} is no local folder; put the model there or edit the path")
-    return merge(Checkpoint(folder, "adapter", base), out)
+    return merge(Checkpoint(folder, "adapter", _base_of(folder)), out)
