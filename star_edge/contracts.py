@@ -234,7 +234,8 @@ class GateConfig:
     """Limits that decide the exit code; null switches one off.
 
     exact_call_drop: most the exact-call rate of a file may fall below the merged checkpoint's, in points.
-    lossless_drop: the same for F16, Q8_0 and fp32, which should lose nothing.
+    lossless_drop: the same for F16, Q8_0 and fp32, which should lose nothing; `exact_call_drop` is not for them.
+    exact_call_gain: least the merged checkpoint's exact-call rate must lie above the untrained student's, in points.
     size_mib: largest file; ttft_ms: slowest p95 time to first token; decode_tok_s: slowest p50 decode speed.
     """
 
@@ -403,6 +404,7 @@ class TokenDifference:
 
     `torch_margin`: torch's logit of its own token minus its logit of the file's token, in nats (>= 0).
     `torch_text`, `file_text`: the two tokens as text, for the report.
+    A file whose context had no room for the rest of its answer chose no token there: `file_token` is -1, the margin 0.
     """
 
     id: str

@@ -21,13 +21,13 @@ from star_edge import errors
 from star_edge.contracts import Bundle, Example, Generation, Latency
 from star_edge.errors import RuntimeFailure, StarEdgeError
 from star_edge.manifest import plain, read_json
-from star_edge_device.bundle_files import ChatFiles
+from star_edge_device.bundle_files import ChatFiles, read_chat, read_tokenizer
 from star_edge_device.machine import peak_rss_mib
 from star_edge_device.runtimes import Runtime
 from star_edge_device.store import Measurement, Store, case_key
 
 Advance = Callable[[int], None]
-CONTEXT_LENGTH = 2048  # tokens; a context of the model's full length would show in the peak memory of every file
+LEAST_CONTEXT = 2048  # tokens; a context of the model's full length would show in the peak memory of every file
 
 
 def run_cases(
@@ -93,7 +93,7 @@ def run_in_subprocess(
 
     Args:
         out: folder for `generations.jsonl` (the store, continued when it is there) and `latency.json`.
-        context_length: most tokens of one case; null is 2048, or the model's own limit when that is lower.
+        context_length: most tokens of one case; null is what `room_for` says.
     Raises:
         RuntimeFailure, RuntimeMissing, ArtifactError, DataError: as the process reported it, in one line.
         RuntimeFailure: the process died without a word (a crash of the engine, or no memory).
@@ -107,13 +107,26 @@ def run_in_subprocess(
             "examples": plain(list(examples)),
             "threads": threads,
             "max_new_tokens": max_new_tokens,
-            "context_length": context_length or min(CONTEXT_LENGTH, bundle.context_length),
+            "context_length": context_length or room_for(bundle, examples, max_new_tokens=max_new_tokens),
             "out": str(out.resolve()),
             "answer": str(answer),
         }
         request.write_text(json.dumps(content), encoding="utf-8")
         _run_worker(request, bundle, advance)
         return _read_answer(read_json(answer))
+
+
+def room_for(bundle: Bundle, examples: Sequence[Example], *, max_new_tokens: int) -> int:
+    """Context length, in tokens, in which every case has room for its longest answer; at most the model's own.
+
+    Shorter suites get 2048 all the same, so that the peak memory of files compares from suite to suite.
+
+    Raises: RuntimeFailure: the bundle's template or tokenizer cannot be read.
+    """
+    chat, tokenizer = read_chat(bundle.folder), read_tokenizer(bundle.folder)
+    lengths = (len(tokenizer.encode(chat.prompt(example), add_special_tokens=False).ids) for example in examples)
+    longest = max(lengths, default=0) + max_new_tokens + 1
+    return min(max(longest, LEAST_CONTEXT), bundle.context_length)
 
 
 def _run_worker(request: Path, bundle: Bundle, advance: Advance | None) -> None:

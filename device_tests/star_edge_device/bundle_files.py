@@ -53,6 +53,21 @@ def read_chat(folder: Path) -> ChatFiles:
     return ChatFiles(template, _token(settings.get("bos_token")), _token(settings.get("eos_token")))
 
 
+def read_tokenizer(folder: Path) -> Any:
+    """The `tokenizers.Tokenizer` of a bundle.
+
+    Raises: RuntimeFailure: `tokenizer.json` is missing or damaged.
+    """
+    from tokenizers import Tokenizer  # not at the top: a GGUF file is measured in a process without it
+
+    path = folder / "tokenizer.json"
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises bare Exception
+        reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+        raise RuntimeFailure(f"{path}: cannot be read ({reason}); export the bundle again") from error
+
+
 def stop_tokens(folder: Path, vocabulary: Vocabulary) -> frozenset[int]:
     """Ids that end a completion: the manifest's, else generation_config.json's and the tokenizer's end token.
 

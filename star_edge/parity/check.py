@@ -10,15 +10,10 @@ from star_edge.data.chat import ChatCodec
 from star_edge.errors import ExportError, RuntimeFailure
 from star_edge.models.load import LoadedModel
 from star_edge.parity.compare import ParityReport, compare
-from star_edge_device.accuracy import CONTEXT_LENGTH, run_in_subprocess
+from star_edge_device.accuracy import room_for, run_in_subprocess
 from star_edge_device.bundle_files import read_chat
+from star_edge_device.gates import LARGEST_OVERTURNED_MARGIN
 from star_edge_device.runtimes import Runtime, open_runtime
-
-# Largest margin, in nats, that a format may overturn by rounding alone. Measured on SmolLM2-135M-Instruct over
-# 280 greedy positions, as the largest error of the gap between torch's first and second token: fp32 below 0.001,
-# F16 0.043, Q8_0 1.04 (largest overturned: none, none, 0.42). The limits are at least twice that. A wrong rope, norm or
-# tokenizer overturns margins of 5 nats and more within a few tokens.
-LARGEST_OVERTURNED_MARGIN = {"fp32": 0.02, "F16": 0.2, "Q8_0": 2.0}
 
 
 def check_file(
@@ -30,7 +25,6 @@ def check_file(
     *,
     threads: int,
     max_new_tokens: int,
-    context_length: int | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> ParityReport:
     """Answer the examples with the file and compare with torch; what comes back passed.
@@ -47,8 +41,8 @@ def check_file(
         RuntimeMissing: the runtime is not installed.
     """
     prompts = _same_prompts(bundle, loaded, examples)
-    length = context_length or min(CONTEXT_LENGTH, bundle.context_length)
     try:
+        length = room_for(bundle, examples, max_new_tokens=max_new_tokens)
         run = run_in_subprocess(
             bundle,
             examples,
@@ -58,7 +52,9 @@ def check_file(
             context_length=length,
             advance=advance,
         )
-        runtime = open_runtime(bundle, threads=threads, context_length=length)
+        # Room for all of torch's tokens, which the model's own limit would cut from a long row.
+        room = max(generation.prompt_tokens for generation in torch_generations) + max_new_tokens + 1
+        runtime = open_runtime(bundle, threads=threads, context_length=max(length, room))
         try:
             for id, text in prompts.items():
                 _same_tokens(bundle, loaded, runtime, id, text)
@@ -74,7 +70,8 @@ def check_file(
 def refuse_clear_differences(bundle: Bundle, report: ParityReport) -> None:
     """Raise when a lossless file chose another token than torch where torch was sure.
 
-    Files of fewer bits are let through: what rounding costs them is the validation's to measure.
+    Files of fewer bits are let through: what rounding costs them is the validation's to measure. A validation lists
+    every difference and judges the same limit as a gate (`star_edge_device.gates.check_margins`).
 
     Raises: ExportError: names the case, the position and the margin.
     """

@@ -18,6 +18,8 @@ from star_edge.contracts import Generation, TokenDifference
 from star_edge.models.generate import next_token_logits
 from star_edge.models.load import LoadedModel
 
+NO_TOKEN = -1  # where a file's answer broke off
+
 
 class Follower(Protocol):
     """The one thing asked of an open runtime here."""
@@ -102,13 +104,14 @@ def same_outcome(a: str, b: str) -> bool:
     return first.is_malformed == second.is_malformed and same_calls(first.calls, second.calls)
 
 
-def first_difference(a: Sequence[int], b: Sequence[int]) -> int | None:
-    """First position at which two answers part; None when one is the beginning of the other.
+def first_difference(told: Sequence[int], said: Sequence[int]) -> int | None:
+    """First position at which what the file said parts from what torch told; None when it said all of it.
 
-    An answer that was cut by a length limit says nothing about what would have followed, so it carries no end
-    token and is no difference by being shorter.
+    Both were made under the same limit of new tokens and carry their end token where they ended by themselves: an
+    answer of the file that breaks off before torch's had no room in its context, and parts there.
     """
-    return next((place for place, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), None)
+    place = next((place for place, (x, y) in enumerate(zip(told, said, strict=False)) if x != y), None)
+    return len(said) if place is None and len(said) < len(told) else place
 
 
 def _difference(
@@ -118,9 +121,12 @@ def _difference(
     position = first_difference(told, said)
     if position is None:
         return None
-    logits = next_token_logits(loaded, [*prompt_ids, *told[:position]])
-    torch_token, file_token = told[position], said[position]
-    margin = float(logits[torch_token] - logits[file_token])
+    torch_token = told[position]
+    file_token = said[position] if position < len(said) else NO_TOKEN
+    margin = 0.0
+    if file_token != NO_TOKEN:
+        logits = next_token_logits(loaded, [*prompt_ids, *told[:position]])
+        margin = float(logits[torch_token] - logits[file_token])
     return TokenDifference(
         id=answer.id,
         position=position,
@@ -129,7 +135,7 @@ def _difference(
         torch_margin=max(margin, 0.0),  # batching may have turned an exact tie in torch itself
         same_calls=same_outcome(reference.text, answer.text),
         torch_text=loaded.tokenizer.decode([torch_token]),
-        file_text=loaded.tokenizer.decode([file_token]),
+        file_text="" if file_token == NO_TOKEN else loaded.tokenizer.decode([file_token]),
     )
 
 

@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from tokenizers import Tokenizer
 
 from star_edge.contracts import Bundle
 from star_edge.errors import RuntimeFailure
-from star_edge_device.bundle_files import stop_tokens
+from star_edge_device.bundle_files import read_tokenizer, stop_tokens
 from star_edge_device.runtimes.greedy import GreedyRuntime, Logits
 
 PAST, PRESENT = "past_key_values.", "present."
@@ -37,7 +36,7 @@ class OnnxRuntime(GreedyRuntime):
         self._cache: dict[str, Any] = {}
         self._length = 0
         started = time.perf_counter()
-        self._tokenizer = _read_tokenizer(bundle)
+        self._tokenizer = read_tokenizer(bundle.folder)
         self.stop_ids = stop_tokens(bundle.folder, self._tokenizer)
         self._session: Any = _open_session(bundle, threads)
         self._inputs = {entry.name: entry for entry in self._session.get_inputs()}
@@ -108,14 +107,6 @@ def _on_cpu(array: Any) -> Any:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0][:200]
-
-
-def _read_tokenizer(bundle: Bundle) -> Tokenizer:
-    path = bundle.folder / "tokenizer.json"
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises bare Exception
-        raise RuntimeFailure(f"{path}: cannot be read ({_first_line(error)}); export the bundle again") from error
 
 
 def _open_session(bundle: Bundle, threads: int) -> Any:

@@ -7,7 +7,17 @@ import dataclasses
 import pytest
 
 from star_edge.contracts import Accuracy, GateConfig, Latency, Rate
-from star_edge_device.gates import DECODE, EXACT_CALL_DROP, EXACT_CALL_GAIN, SIZE, STUDENT, TTFT, check
+from star_edge_device.gates import (
+    DECODE,
+    EXACT_CALL_DROP,
+    EXACT_CALL_GAIN,
+    MARGIN,
+    SIZE,
+    STUDENT,
+    TTFT,
+    check,
+    check_margins,
+)
 
 OFF = GateConfig(**{field.name: None for field in dataclasses.fields(GateConfig)})
 
@@ -65,6 +75,21 @@ def test_lossless_files_are_held_to_their_own_limit() -> None:
     files = {"gguf F16": accuracy(0.66), "gguf Q4_K_M": accuracy(0.66)}
     results = check(files, {}, config, reference=accuracy(0.7), lossless={"gguf F16"})
     assert [(result.limit, result.passed) for result in results] == [(2.0, False), (10.0, True)]
+    without = dataclasses.replace(config, lossless_drop=None)
+    results = check(files, {}, without, reference=accuracy(0.7), lossless={"gguf F16"})
+    assert [result.subject for result in results] == ["gguf Q4_K_M"]
+
+
+@pytest.mark.parametrize(
+    ("quantization", "margin", "expected"),
+    [("F16", 0.2, (0.2, True)), ("Q8_0", 2.1, (2.0, False)), ("fp32", 0.0, (0.02, True)), ("Q4_K_M", 9.0, None)],
+)
+def test_lossless_files_overturn_no_clear_decision(
+    quantization: str, margin: float, expected: tuple[float, bool] | None
+) -> None:
+    results = check_margins({"f": margin}, {"f": quantization})
+    assert [(result.limit, result.passed) for result in results] == ([expected] if expected else [])
+    assert {(result.gate, result.subject) for result in results} <= {(MARGIN, "f")}
 
 
 def test_an_accuracy_gate_over_no_case_does_not_pass() -> None:

@@ -10,7 +10,7 @@ import pytest
 from star_edge.contracts import Generation
 from star_edge.models.generate import greedy, next_token_logits
 from star_edge.models.load import LoadedModel
-from star_edge.parity.compare import compare, first_difference, same_outcome
+from star_edge.parity.compare import NO_TOKEN, compare, first_difference, same_outcome
 
 PROMPTS = {"a": "<|im_start|>user\nlights<|im_end|>\n<|im_start|>assistant\n", "b": "weather in the kitchen"}
 CALL = '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
@@ -33,12 +33,19 @@ class Follows:
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "position"),
-    [([1, 2], [1, 2], None), ([1, 2, 3], [1, 9, 3], 1), ([1, 2], [1, 2, 3], None), ([], [1], None), ([1], [2], 0)],
+    ("told", "said", "position"),
+    [
+        ([1, 2], [1, 2], None),
+        ([1, 2, 3], [1, 9, 3], 1),
+        ([1], [2], 0),
+        ([1, 2, 3], [1, 2], 2),
+        ([1], [], 0),
+        ([1, 2], [1, 2, 3], None),
+        ([1, 2, 3], [1, 9], 1),
+    ],
 )
-def test_first_difference(a: list[int], b: list[int], position: int | None) -> None:
-    assert first_difference(a, b) == position
-    assert first_difference(b, a) == position
+def test_first_difference(told: list[int], said: list[int], position: int | None) -> None:
+    assert first_difference(told, said) == position
 
 
 @pytest.mark.parametrize(
@@ -89,10 +96,17 @@ def test_a_difference_is_listed_with_torchs_margin(student: LoadedModel, answers
     assert runtime.asked == 1
 
 
-def test_ending_early_is_a_difference_and_being_cut_is_none(student: LoadedModel, answers: list[Generation]) -> None:
+def test_being_cut_by_the_same_limit_is_no_difference(student: LoadedModel, answers: list[Generation]) -> None:
+    cut = [replace(answer, token_ids=answer.token_ids[:3], stopped=False) for answer in answers]
+    assert compare(student, PROMPTS, cut, cut, label="f").differences == ()
+
+
+def test_ending_early_and_having_no_room_are_differences(student: LoadedModel, answers: list[Generation]) -> None:
     reference = answers[0]
     cut = replace(reference, token_ids=reference.token_ids[:3], stopped=False)
-    assert compare(student, PROMPTS, answers, [cut], label="f").differences == ()
+    (difference,) = compare(student, PROMPTS, answers, [cut], label="f").differences
+    assert (difference.position, difference.torch_token) == (3, reference.token_ids[3])
+    assert (difference.file_token, difference.file_text, difference.torch_margin) == (NO_TOKEN, "", 0.0)
     ended = replace(cut, stopped=True)
     (difference,) = compare(student, PROMPTS, answers, [ended], label="f").differences
     assert (difference.position, difference.file_token) == (3, student.stop_token_ids[0])

@@ -16,8 +16,9 @@ from star_edge.data.chat import ChatCodec
 from star_edge.errors import ExportError
 from star_edge.models.generate import greedy
 from star_edge.models.load import LoadedModel
-from star_edge.parity.check import LARGEST_OVERTURNED_MARGIN, check_file, refuse_clear_differences
+from star_edge.parity.check import check_file, refuse_clear_differences
 from star_edge.parity.compare import ParityReport
+from star_edge_device.gates import LARGEST_OVERTURNED_MARGIN
 
 EXAMPLES = requests(2)
 LIMITS = {"threads": 1, "max_new_tokens": 5}
