@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from star_edge import manifest, pipeline
-from star_edge.contracts import Bundle, GateConfig, GateResult, Recipe
-from star_edge.errors import GateFailed
-from star_edge.report.rows import ReportInput, Row, StageTime, parity_from_json, row_from_json
+from star_edge.contracts import GateConfig, GateResult, Recipe
+from star_edge.errors import ArtifactError, GateFailed
+from star_edge.report.rows import Difference, ParityRow, ReportInput, Row, StageTime, parity_from_json, row_from_json
+from star_edge.report.tables import measured
 from star_edge.report.write import write_report
 
 PACKAGES = ("star-edge", "torch", "transformers", "peft", "trl", "llama-cpp-python", "onnxruntime", "optimum-onnx")
@@ -30,7 +33,7 @@ class Summary:
     def raise_failed_gates(self) -> None:
         """Raises: GateFailed: one line that names every gate that did not pass."""
         if self.failed:
-            told = "; ".join(f"{g.subject}: {g.gate} is {g.measured:.1f}, limit {g.limit:g}" for g in self.failed)
+            told = "; ".join(f"{g.subject}: {g.gate} is {measured(g)}, limit {g.limit:g}" for g in self.failed)
             raise GateFailed(f"{len(self.failed)} of {len(self.report.gates)} gates failed: {told}; see {self.md_path}")
 
 
@@ -42,13 +45,16 @@ def summarise(recipe: Recipe, folder: Path, *, command: str) -> Summary:
     results = manifest.read_json(folder / "validate" / "results.json")
     manifest.read_json(folder / "validate" / manifest.MANIFEST)
     rows = tuple(row_from_json(row) for row in results["rows"])
+    parity = tuple(parity_from_json(row) for row in results["parity"])
+    quantizations = {bundle.label: bundle.quantization for bundle in pipeline.read_bundles(folder)}
     report = ReportInput(
         name=recipe.name,
         command=command,
         suite=f"{results['cases']} held-out requests",
         rows=rows,
-        gates=tuple(_gates(rows, recipe.validate.gates, pipeline.read_bundles(folder))),
-        parity=tuple(parity_from_json(row) for row in results["parity"]),
+        gates=tuple(_gates(rows, parity, recipe.validate.gates, quantizations)),
+        parity=parity,
+        differences=tuple(_differences(rows, results)),
         stages=tuple(StageTime(name, seconds / 60) for name, seconds in pipeline.stage_seconds(folder).items()),
         machine=results["machine"],
         versions=_versions(),
@@ -57,22 +63,51 @@ def summarise(recipe: Recipe, folder: Path, *, command: str) -> Summary:
     return Summary(report, json_path, md_path)
 
 
-def _gates(rows: tuple[Row, ...], config: GateConfig, bundles: list[Bundle]) -> list[GateResult]:
-    from star_edge_device.gates import check
+def _differences(rows: Sequence[Row], results: Mapping[str, Any]) -> list[Difference]:
+    """The student's gain over the untrained base, then each file against the student it was made from.
+
+    Raises: ArtifactError: the results do not say which cases were exact.
+    """
+    from star_edge.evaluate.intervals import paired_bootstrap
+
+    exact = results.get("exact_calls")
+    if exact is None:
+        raise ArtifactError("validate/results.json: made by an earlier star-edge; remove validate/ and run it again")
+    torch_labels = [row.label for row in rows if row.latency is None]
+    base, student = torch_labels[0], torch_labels[-1]
+    pairs = [(student, base)] if student != base else []
+    pairs += [(row.label, student) for row in rows if row.latency is not None]
+    found = []
+    for label, reference in pairs:
+        if exact[label]:
+            points = [100 * share for share in paired_bootstrap(exact[label], exact[reference])]
+            found.append(Difference(label, reference, len(exact[label]), *points))
+    return found
+
+
+def _gates(
+    rows: Sequence[Row], parity: Sequence[ParityRow], config: GateConfig, quantizations: Mapping[str, str]
+) -> list[GateResult]:
+    """The recipe's limits on every file, and the margins that a lossless file may overturn."""
+    from star_edge_device.gates import LARGEST_OVERTURNED_MARGIN, check, check_margins
 
     files = [row for row in rows if row.latency is not None]
     torch_rows = [row for row in rows if row.latency is None]
+    margins = {
+        row.label: max((difference.torch_margin for difference in row.differences), default=0.0) for row in parity
+    }
     reference = torch_rows[-1].accuracy
     if reference is None:
-        return []
-    return check(
+        return check_margins(margins, quantizations)
+    limits = check(
         {row.label: row.accuracy for row in files if row.accuracy is not None},
         {row.label: row.latency for row in files if row.latency is not None},
         config,
         reference=reference,
         base=torch_rows[0].accuracy,
-        lossless={bundle.label for bundle in bundles if bundle.is_lossless},
+        lossless={label for label, name in quantizations.items() if name in LARGEST_OVERTURNED_MARGIN},
     )
+    return [*limits, *check_margins(margins, quantizations)]
 
 
 def _versions() -> dict[str, str]:

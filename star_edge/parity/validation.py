@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from star_edge.contracts import Bundle, Checkpoint, Example, Generation, ValidateConfig
+from star_edge.contracts import Bundle, Checkpoint, Example, Generation, Latency, ValidateConfig
 from star_edge.data.chat import ChatCodec
 from star_edge.errors import DataError
-from star_edge.evaluate.scores import accuracy, judge
-from star_edge.manifest import plain, write_atomic
+from star_edge.evaluate.scores import CaseVerdict, accuracy, judge
+from star_edge.manifest import plain, replacing, write_atomic
 from star_edge.models.load import LoadedModel, load
 from star_edge.parity.answers import torch_answers
-from star_edge.parity.check import refuse_clear_differences
 from star_edge.parity.compare import ParityReport, compare
 from star_edge.parity.exports import OUTPUTS, TORCH
 from star_edge.progress import Progress, or_quiet
@@ -42,7 +41,8 @@ def validate_run(
 
     Args:
         checkpoints: by label, in the order of the table; the last is the one the files were made from.
-        out: folder of the stage; answers in it are not generated again.
+        out: folder of the stage; answers in it are not generated again. `exact_calls` in `results.json` holds, by
+            label, whether each case that wants a call got it exactly, in the same order of cases for every label.
         earlier: the export's answers, taken over where they are of the same file and limits.
     Returns: the number of cases and the labels, for the manifest.
     Raises: DataError: fewer held-out rows than cases. RuntimeFailure: a file cannot be run.
@@ -56,21 +56,31 @@ def validate_run(
     examples = list(heldout[: config.cases])
     if earlier.is_dir() and not (out / OUTPUTS).exists():
         _take_over(earlier, out / OUTPUTS)
-    rows = []
+    rows: list[Row] = []
+    exact_calls: dict[str, list[bool]] = {}
+
+    def score(label: str, generations: Sequence[Generation], latency: Latency | None = None) -> None:
+        verdicts = judge_all(examples, generations)
+        rows.append(Row(label, accuracy(verdicts), latency))
+        exact_calls[label] = [verdict.exact_call for verdict in verdicts if verdict.has_target_calls]
+        progress.line(f"  {label}: {_summary(rows[-1])}")
+
     for label, checkpoint in checkpoints.items():
         loaded = load(checkpoint, device=device)
         answers = _torch_answers(config, label, loaded, examples, out, progress, is_last=label == [*checkpoints][-1])
-        rows.append(_row(label, examples, answers))
-        progress.line(f"  {label}: {_summary(rows[-1])}")
+        score(label, answers)
     parity = []
     for bundle in bundles:
         run = _run_bundle(bundle, examples, out / OUTPUTS / bundle.folder.name, config, progress)
-        rows.append(Row(bundle.label, rows_accuracy(examples, run.generations), run.latency))
-        report = _parity(bundle, loaded, examples, answers, run, config)
-        refuse_clear_differences(bundle, report)
-        parity.append(_parity_row(report))
-        progress.line(f"  {bundle.label}: {_summary(rows[-1])}")
-    results = {"cases": len(examples), "rows": rows, "parity": parity, "machine": machine.facts()}
+        score(bundle.label, run.generations, run.latency)
+        parity.append(_parity_row(_parity(bundle, loaded, examples, answers, run, config)))
+    results = {
+        "cases": len(examples),
+        "rows": rows,
+        "exact_calls": exact_calls,
+        "parity": parity,
+        "machine": machine.facts(),
+    }
     write_atomic(out / RESULTS, json.dumps(plain(results), indent=1, ensure_ascii=False) + "\n")
     return {"cases": len(examples), "labels": [row.label for row in rows]}
 
@@ -94,20 +104,18 @@ def validate_bundle(
         raise DataError("no cases to validate on; give a JSONL file with at least one row")
     config = ValidateConfig(cases=len(examples), threads=threads, max_new_tokens=max_new_tokens)
     run = _run_bundle(bundle, examples, out, config, or_quiet(progress))
-    return Row(bundle.label, rows_accuracy(examples, run.generations), run.latency)
+    return Row(bundle.label, accuracy(judge_all(examples, run.generations)), run.latency)
 
 
-def rows_accuracy(examples: Sequence[Example], answers: Sequence[Generation]) -> Any:
-    """The scores of one model's answers, given in the examples' order."""
-    return accuracy([judge(example, answer.text) for example, answer in zip(examples, answers, strict=True)])
+def judge_all(examples: Sequence[Example], answers: Sequence[Generation]) -> list[CaseVerdict]:
+    """The verdicts on one model's answers, given in the examples' order."""
+    return [judge(example, answer.text) for example, answer in zip(examples, answers, strict=True)]
 
 
 def _take_over(earlier: Path, outputs: Path) -> None:
-    """Copy the export's answers; under a temporary name, since a kill must not leave half of them."""
-    partial = outputs.with_name("outputs.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(earlier, partial)
-    partial.rename(outputs)
+    """Copy the export's answers, all or nothing."""
+    with replacing(outputs) as partial:
+        shutil.copytree(earlier, partial)
 
 
 def _torch_answers(
@@ -165,10 +173,6 @@ def _parity(
         return compare(loaded, prompts, answers, run.generations, label=bundle.label, runtime=runtime)
     finally:
         runtime.close()
-
-
-def _row(label: str, examples: Sequence[Example], answers: Sequence[Generation]) -> Row:
-    return Row(label, rows_accuracy(examples, answers))
 
 
 def _parity_row(report: ParityReport) -> ParityRow:

@@ -33,6 +33,21 @@ class ParityRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Difference:
+    """Exact-call rate of one model minus another's, over the same n cases that want a call.
+
+    points, low, high: percentage points, and their paired-bootstrap 95 % interval.
+    """
+
+    label: str
+    reference: str
+    n: int
+    points: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
 class StageTime:
     stage: str
     minutes: float
@@ -53,6 +68,7 @@ class ReportInput:
     rows: tuple[Row, ...]
     gates: tuple[GateResult, ...] = ()
     parity: tuple[ParityRow, ...] = ()
+    differences: tuple[Difference, ...] = ()
     stages: tuple[StageTime, ...] = ()
     machine: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -71,6 +87,7 @@ def from_json(value: Mapping[str, Any]) -> ReportInput:
         rows=tuple(row_from_json(row) for row in value["rows"]),
         gates=tuple(GateResult(**gate) for gate in value["gates"]),
         parity=tuple(parity_from_json(row) for row in value["parity"]),
+        differences=tuple(Difference(**row) for row in value["differences"]),
         stages=tuple(StageTime(**stage) for stage in value["stages"]),
         machine=value["machine"],
         versions=value["versions"],

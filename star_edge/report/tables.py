@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 
 from star_edge.contracts import Accuracy, GateResult, Latency, Rate, TokenDifference
-from star_edge.report.rows import ParityRow, Row, StageTime
+from star_edge.report.rows import Difference, ParityRow, Row, StageTime
 
 Table = list[list[str]]  # the first row is the head
 RATES: tuple[tuple[str, Callable[[Accuracy], Rate]], ...] = (
@@ -72,10 +72,24 @@ def latency_table(rows: Sequence[Row]) -> Table:
 def gate_table(gates: Sequence[GateResult]) -> Table:
     """A line a gate."""
     lines = [
-        [gate.gate, gate.subject, f"{gate.measured:.1f}", f"{gate.limit:g}", "pass" if gate.passed else "FAIL"]
+        [gate.gate, gate.subject, measured(gate), f"{gate.limit:g}", "pass" if gate.passed else "FAIL"]
         for gate in gates
     ]
     return [["gate", "of", "measured", "limit", ""], *lines]
+
+
+def measured(gate: GateResult) -> str:
+    """What was measured, to the digits that its limit calls for."""
+    return f"{gate.measured:.{3 if 0 < abs(gate.limit) < 1 else 1}f}"
+
+
+def comparison_table(differences: Sequence[Difference]) -> Table:
+    """A line a difference between two models' exact-call rates, in points."""
+    lines = [
+        [row.label, row.reference, str(row.n), f"{row.points:+.1f} ({row.low:+.1f} to {row.high:+.1f})"]
+        for row in differences
+    ]
+    return [["model", "compared with", "n", "exact call, points"], *lines]
 
 
 def parity_table(rows: Sequence[ParityRow]) -> Table:
@@ -161,7 +175,9 @@ def _rate(rate: Rate, *, with_n: bool) -> str:
 
 
 def _token(text: str, token: int) -> str:
-    """A token as a JSON string in code marks, or its id when it has no text."""
+    """A token as a JSON string in code marks, or its id when it has no text; a negative id is none at all."""
+    if token < 0:
+        return "nothing (no room)"
     if not text:
         return f"#{token}"
     quoted = json.dumps(text, ensure_ascii=False)

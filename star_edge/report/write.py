@@ -11,6 +11,7 @@ from star_edge.manifest import plain, read_json, write_atomic
 from star_edge.report.rows import SCHEMA, ParityRow, ReportInput, Row, from_json
 from star_edge.report.tables import (
     accuracy_table,
+    comparison_table,
     difference_table,
     gate_table,
     latency_table,
@@ -24,6 +25,10 @@ REPORT_MD = "report.md"
 RATES_EXPLAINED = (
     "Percent with the 95 % interval. *Exact call*, *name*, *argument* and *missed call* are over requests that want a "
     "call, *false call* over those that do not, *malformed* over all."
+)
+DIFFERENCES_EXPLAINED = (
+    "Exact-call rate of a model minus that of the one it is compared with, over the same requests, with the "
+    "paired-bootstrap 95 % interval. The gates judge the difference, not the interval."
 )
 PARITY_EXPLAINED = (
     "Greedy answers of each file and of torch to the same prompts. The margin is torch's logit of its own token minus "
@@ -63,6 +68,8 @@ def markdown(report: ReportInput) -> str:
     """The whole report as Markdown; parts without content are left out."""
     parts = [f"# {report.name}", f"`{report.command}`", *report.notes]
     parts += ["## Accuracy", f"{report.suite}. {RATES_EXPLAINED}", markdown_table(accuracy_table(report.rows))]
+    if report.differences:
+        parts += ["### Differences", DIFFERENCES_EXPLAINED, markdown_table(comparison_table(report.differences))]
     if any(row.latency for row in report.rows):
         parts += ["## Files", _conditions(report.rows), markdown_table(latency_table(report.rows))]
     if report.gates:

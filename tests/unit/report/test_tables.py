@@ -7,9 +7,10 @@ import dataclasses
 import pytest
 
 from star_edge.contracts import Accuracy, GateResult, Latency, Rate, TokenDifference
-from star_edge.report.rows import ParityRow, Row, StageTime
+from star_edge.report.rows import Difference, ParityRow, Row, StageTime
 from star_edge.report.tables import (
     accuracy_table,
+    comparison_table,
     difference_table,
     gate_table,
     latency_table,
@@ -49,6 +50,20 @@ def test_gates_and_stages() -> None:
     gates = [GateResult("size", "f", 140.04, 139.5, False), GateResult("size", "g", 1.0, 139.5, True)]
     assert gate_table(gates)[1:] == [["size", "f", "140.0", "139.5", "FAIL"], ["size", "g", "1.0", "139.5", "pass"]]
     assert stage_table([StageTime("ckd", 3.25), StageTime("export", 1.5)])[-1] == ["all", "4.8"]
+
+
+def test_small_limits_show_what_was_measured_against_them() -> None:
+    assert gate_table([GateResult("margin", "f", 0.0434, 0.2, True)])[1][2:4] == ["0.043", "0.2"]
+
+
+def test_differences_carry_their_sign_and_interval() -> None:
+    table = comparison_table([Difference("gguf Q8_0", "CKD", 40, -2.5, -7.5, 0.0)])
+    assert table[1] == ["gguf Q8_0", "CKD", "40", "-2.5 (-7.5 to +0.0)"]
+
+
+def test_answer_without_room_is_no_token() -> None:
+    (_, line) = difference_table([TokenDifference("a", 3, 5, -1, 0.0, False, "x", "")])
+    assert line[3] == "nothing (no room)"
 
 
 def test_parity_shows_the_largest_margin_and_each_difference() -> None:

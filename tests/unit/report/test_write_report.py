@@ -9,7 +9,7 @@ import pytest
 
 from star_edge.contracts import Accuracy, GateResult, Latency, Rate, TokenDifference
 from star_edge.errors import ArtifactError
-from star_edge.report.rows import ParityRow, ReportInput, Row, StageTime
+from star_edge.report.rows import Difference, ParityRow, ReportInput, Row, StageTime
 from star_edge.report.write import markdown, read_report, write_report
 
 RATE = Rate(0.5, 40, 0.35, 0.65)
@@ -22,6 +22,7 @@ FULL = ReportInput(
     rows=(Row("base", ACCURACY), Row("gguf Q8_0", ACCURACY, LATENCY)),
     gates=(GateResult("file size (MiB)", "gguf Q8_0", 138.1, 150.0, True),),
     parity=(ParityRow("gguf Q8_0", 60, 0.98, 1.0, None, (TokenDifference("r-7", 3, 5, 6, 0.02, True, "é", "e"),)),),
+    differences=(Difference("gguf Q8_0", "base", 40, 1.5, -2.0, 5.0),),
     stages=(StageTime("ckd", 3.3),),
     machine={"cpu": "Some CPU"},
     versions={"torch": "2.13"},
@@ -49,6 +50,7 @@ def test_markdown_has_every_part_with_its_numbers() -> None:
         "Some CPU, 1 thread, CPU time of the one thread",
         "59 warm cases",
         "All 1 passed.",
+        "| gguf Q8_0 | base | 40 | +1.5 (-2.0 to +5.0) |",
         "### gguf Q8_0: 1 of 60 cases differ",
         '| r-7 | 3 | `"é"` | `"e"` | 0.0200 | yes |',
         "| ckd | 3.3 |",

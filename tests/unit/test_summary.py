@@ -1,0 +1,52 @@
+"""From what a validation stored to differences and gates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from star_edge.contracts import Accuracy, GateConfig, Latency, Rate, TokenDifference
+from star_edge.errors import ArtifactError
+from star_edge.report.rows import ParityRow, Row
+from star_edge.summary import _differences, _gates
+
+RATE = Rate(0.5, 4, 0.2, 0.8)
+ACCURACY = Accuracy(RATE, RATE, RATE, RATE, RATE, RATE)
+LATENCY = Latency("r", "d", 1, 9, 1, 1, 50, 100, 1, 1, 30, 20, 1, 140)
+ROWS = (Row("base", ACCURACY), Row("CKD", ACCURACY), Row("gguf Q8_0", ACCURACY, LATENCY))
+EXACT: dict[str, Any] = {
+    "base": [False, False, False, False],
+    "CKD": [True, True, True, False],
+    "gguf Q8_0": [True, True, False, False],
+}
+
+
+def test_student_is_compared_with_base_and_files_with_the_student() -> None:
+    gain, drop = _differences(ROWS, {"exact_calls": EXACT})
+
+    assert (gain.label, gain.reference, gain.n, gain.points) == ("CKD", "base", 4, 75.0)
+    assert 0 <= gain.low < 75.0 < gain.high <= 100
+    assert (drop.label, drop.reference, drop.points) == ("gguf Q8_0", "CKD", -25.0)
+    assert drop.high == 0.0  # paired: no resample can make the file the better one
+
+
+def test_suite_without_calls_has_no_difference() -> None:
+    assert _differences(ROWS, {"exact_calls": {label: [] for label in EXACT}}) == []
+
+
+def test_results_without_the_cases_are_refused_in_one_line() -> None:
+    with pytest.raises(ArtifactError, match="run it again") as raised:
+        _differences(ROWS, {})
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("margin", "passed"), [(0.4, True), (5.0, False)])
+def test_an_overturned_clear_decision_fails_a_gate(margin: float, passed: bool) -> None:
+    differences = (TokenDifference("a", 3, 5, 6, 0.01, True), TokenDifference("b", 3, 5, 6, margin, True))
+    parity = [ParityRow("gguf Q8_0", 4, 0.5, 1.0, 0.9, differences)]
+
+    gates = _gates(ROWS, parity, GateConfig(), {"gguf Q8_0": "Q8_0"})
+
+    assert [gate.gate for gate in gates] == ["exact-call drop (points)", "largest overturned margin (nats)"]
+    assert (gates[1].measured, gates[1].passed) == (margin, passed)
