@@ -68,7 +68,7 @@ def _dataset(run: Run) -> Dataset:
 
 
 def _examples(run: Run, part: Literal["train", "heldout"]) -> list[Example]:
-    from star_edge.data.build import read_examples
+    from star_edge.data.rows import read_examples
 
     dataset = _dataset(run)
     return read_examples(dataset.train if part == "train" else dataset.heldout)

@@ -17,7 +17,7 @@ from star_edge.data.grammar import Side
 from star_edge.data.grammar_file import read_grammar
 from star_edge.data.normalise import read_normalised, with_new_id
 from star_edge.data.overlap import overlap
-from star_edge.data.rows import json_lines, read_examples, write_examples
+from star_edge.data.rows import json_lines, write_examples
 from star_edge.data.sources import BadRow, count_lines
 from star_edge.data.split import called_tools, split_by_tool
 from star_edge.data.synth import generate
@@ -25,7 +25,7 @@ from star_edge.errors import DataError
 from star_edge.manifest import write_atomic
 from star_edge.progress import Progress, or_quiet
 
-__all__ = ["build", "mixed", "read_examples", "source_file"]
+__all__ = ["build", "mixed", "source_file"]
 
 
 @dataclass(slots=True)

@@ -14,8 +14,9 @@ from transformers import AutoTokenizer
 from star_edge import recipe as recipes
 from star_edge.calls.template import HERMES
 from star_edge.contracts import DataConfig, Dataset, SourceConfig
-from star_edge.data.build import build, read_examples, source_file
+from star_edge.data.build import build, source_file
 from star_edge.data.chat import ChatCodec
+from star_edge.data.rows import read_examples
 from star_edge.data.split import called_tools
 from star_edge.errors import ArtifactError, DataError
 
