@@ -185,6 +185,11 @@ def _merge(run: Run, out: Path) -> Details:
     return {"checkpoint": run.save_checkpoint(merge(run.checkpoint("sim-rl"), out / "model"))}
 
 
+def _answers(run: Run) -> Path:
+    """What the checkpoints and files of this very export said; kept when the validation is done again."""
+    return run.folder / "answers" / run.keys["export"][:16]
+
+
 def _export(run: Run, out: Path) -> Details:
     from star_edge.parity.exports import export_all
 
@@ -195,6 +200,7 @@ def _export(run: Run, out: Path) -> Details:
         run.checkpoint("merge"),
         _examples(run, "heldout"),
         out,
+        answers=_answers(run),
         device=run.device,
         progress=run.progress,
     )
@@ -228,7 +234,7 @@ def _validate(run: Run, out: Path) -> Details:
         read_bundles(run.folder),
         _examples(run, "heldout"),
         out,
-        earlier=run.stage_folder("export") / "outputs",
+        answers=_answers(run),
         device=run.device,
         progress=run.progress,
     )
@@ -259,11 +265,6 @@ def _validate_config(recipe: Recipe) -> Any:
     return replace(recipe.validate, gates=GateConfig())
 
 
-def _export_config(recipe: Recipe) -> Any:
-    """The check's limits decide which answers it leaves for the validation; the number of cases does not."""
-    return recipe.export, recipe.validate.threads, recipe.validate.max_new_tokens
-
-
 def _warmup_config(recipe: Recipe) -> Any:
     return recipe.adapt.warmup, recipe.adapt.tuning, recipe.adapt.warmup_rows
 
@@ -282,7 +283,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "export",
         "write and check GGUF and ONNX files",
-        _seeded(_export_config),
+        _seeded(lambda r: r.export),
         ("merge",),
         _export,
         is_measurement=True,

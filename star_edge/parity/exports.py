@@ -21,8 +21,7 @@ from star_edge.progress import Progress, or_quiet
 from star_edge_export.bundle import Format, bundle_name, model_file, read_bundle, write_bundle
 
 SCRATCH = "scratch"
-OUTPUTS = "outputs"
-TORCH = "torch.json"
+ANSWERS = "answers"
 EXPORT = "export.json"
 ADAPTER = "adapter_config.json"
 
@@ -36,6 +35,7 @@ class _Job:
     examples: Sequence[Example]
     reference: Sequence[Generation]
     out: Path
+    answers: Path
     limits: ValidateConfig
     progress: Progress
 
@@ -47,6 +47,7 @@ def export_all(
     examples: Sequence[Example],
     out: Path,
     *,
+    answers: Path,
     device: str,
     progress: Progress | None = None,
 ) -> list[Bundle]:
@@ -55,7 +56,8 @@ def export_all(
     Args:
         limits: threads and longest answer of the check, so that a validation finds its answers again.
         examples: held-out rows; the first `config.parity_cases` are asked.
-        out: gets one folder a bundle, and `outputs/` with the answers.
+        out: gets one folder a bundle.
+        answers: folder of what this checkpoint and its files said; a validation over it asks nothing twice.
     Raises: ExportError: a file cannot be written or disagrees with torch; it then has no bundle.
     """
     loaded = load(checkpoint, device=device)
@@ -63,15 +65,21 @@ def export_all(
     reference = torch_answers(
         loaded,
         asked,
-        out / OUTPUTS / TORCH,
+        torch_store(answers, limits),
         max_new_tokens=limits.max_new_tokens,
         rows_per_forward=limits.rows_per_forward,
         progress=progress,
     )
-    job = _Job(checkpoint.folder, loaded, asked, reference, out, limits, or_quiet(progress))
+    job = _Job(checkpoint.folder, loaded, asked, reference, out, answers, limits, or_quiet(progress))
     bundles = [_bundle(job, "gguf", quantization, _write_gguf) for quantization in config.gguf]
     bundles += [_bundle(job, "onnx", quantization, _write_onnx) for quantization in config.onnx]
     return bundles
+
+
+def torch_store(answers: Path, limits: ValidateConfig, label: str = "") -> Path:
+    """Where torch's answers are kept: of the exported checkpoint, or of another one by its label."""
+    slug = "".join(c if c.isalnum() else "-" for c in label.lower())
+    return answers / f"torch{slug and '-' + slug}-{limits.max_new_tokens}.json"
 
 
 Writer = Callable[[_Job, str, Path], None]
@@ -93,7 +101,7 @@ def _bundle(job: _Job, format: Format, quantization: str, write: Writer) -> Bund
             job.loaded,
             job.examples,
             job.reference,
-            job.out / OUTPUTS / folder.name,
+            job.answers / folder.name,
             threads=job.limits.threads,
             max_new_tokens=job.limits.max_new_tokens,
         )
@@ -152,7 +160,9 @@ def export_checkpoint(
     limits = ValidateConfig(threads=1, max_new_tokens=48)
     _claim(out, folder, hash_json({"source": _fingerprints(folder), "limits": limits}))
     checkpoint = _model_folder(folder, out / "model")
-    return export_all(config, limits, checkpoint, probe_examples(), out, device=device, progress=progress)
+    return export_all(
+        config, limits, checkpoint, probe_examples(), out, answers=out / ANSWERS, device=device, progress=progress
+    )
 
 
 def _claim(out: Path, folder: Path, key: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,11 @@ from star_edge.contracts import Bundle, Checkpoint, Example, Generation, Latency
 from star_edge.data.chat import ChatCodec
 from star_edge.errors import DataError
 from star_edge.evaluate.scores import CaseVerdict, accuracy, judge
-from star_edge.manifest import plain, replacing, write_atomic
+from star_edge.manifest import plain, write_atomic
 from star_edge.models.load import LoadedModel, load
 from star_edge.parity.answers import torch_answers
 from star_edge.parity.compare import ParityReport, compare
-from star_edge.parity.exports import OUTPUTS, TORCH
+from star_edge.parity.exports import torch_store
 from star_edge.progress import Progress, or_quiet
 from star_edge.report.rows import ParityRow, Row
 from star_edge_device import machine
@@ -33,7 +32,7 @@ def validate_run(
     heldout: Sequence[Example],
     out: Path,
     *,
-    earlier: Path,
+    answers: Path,
     device: str,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -41,9 +40,9 @@ def validate_run(
 
     Args:
         checkpoints: by label, in the order of the table; the last is the one the files were made from.
-        out: folder of the stage; answers in it are not generated again. `exact_calls` in `results.json` holds, by
-            label, whether each case that wants a call got it exactly, in the same order of cases for every label.
-        earlier: the export's answers, taken over where they are of the same file and limits.
+        out: folder of the stage. `exact_calls` in `results.json` holds, by label, whether each case that wants a call
+            got it exactly, in the same order of cases for every label.
+        answers: folder of what these checkpoints and files said before; nothing in it is generated again.
     Returns: the number of cases and the labels, for the manifest.
     Raises: DataError: fewer held-out rows than cases. RuntimeFailure: a file cannot be run.
     """
@@ -54,8 +53,6 @@ def validate_run(
         )
     progress = or_quiet(progress)
     examples = list(heldout[: config.cases])
-    if earlier.is_dir() and not (out / OUTPUTS).exists():
-        _take_over(earlier, out / OUTPUTS)
     rows: list[Row] = []
     exact_calls: dict[str, list[bool]] = {}
 
@@ -65,15 +62,23 @@ def validate_run(
         exact_calls[label] = [verdict.exact_call for verdict in verdicts if verdict.has_target_calls]
         progress.line(f"  {label}: {_summary(rows[-1])}")
 
+    exported = [*checkpoints][-1]
     for label, checkpoint in checkpoints.items():
         loaded = load(checkpoint, device=device)
-        answers = _torch_answers(config, label, loaded, examples, out, progress, is_last=label == [*checkpoints][-1])
-        score(label, answers)
+        told = torch_answers(
+            loaded,
+            examples,
+            torch_store(answers, config, "" if label == exported else label),
+            max_new_tokens=config.max_new_tokens,
+            rows_per_forward=config.rows_per_forward,
+            progress=progress,
+        )
+        score(label, told)
     parity = []
     for bundle in bundles:
-        run = _run_bundle(bundle, examples, out / OUTPUTS / bundle.folder.name, config, progress)
+        run = _run_bundle(bundle, examples, answers / bundle.folder.name, config, progress)
         score(bundle.label, run.generations, run.latency)
-        parity.append(_parity_row(_parity(bundle, loaded, examples, answers, run, config)))
+        parity.append(_parity_row(_parity(bundle, loaded, examples, told, run, config)))
     results = {
         "cases": len(examples),
         "rows": rows,
@@ -110,34 +115,6 @@ def validate_bundle(
 def judge_all(examples: Sequence[Example], answers: Sequence[Generation]) -> list[CaseVerdict]:
     """The verdicts on one model's answers, given in the examples' order."""
     return [judge(example, answer.text) for example, answer in zip(examples, answers, strict=True)]
-
-
-def _take_over(earlier: Path, outputs: Path) -> None:
-    """Copy the export's answers, all or nothing."""
-    with replacing(outputs) as partial:
-        shutil.copytree(earlier, partial)
-
-
-def _torch_answers(
-    config: ValidateConfig,
-    label: str,
-    loaded: LoadedModel,
-    examples: Sequence[Example],
-    out: Path,
-    progress: Progress,
-    *,
-    is_last: bool,
-) -> list[Generation]:
-    """Only the exported checkpoint shares its store with the export, which asked it already."""
-    name = TORCH if is_last else f"torch-{''.join(c if c.isalnum() else '-' for c in label.lower())}.json"
-    return torch_answers(
-        loaded,
-        examples,
-        out / OUTPUTS / name,
-        max_new_tokens=config.max_new_tokens,
-        rows_per_forward=config.rows_per_forward,
-        progress=progress,
-    )
 
 
 def _run_bundle(

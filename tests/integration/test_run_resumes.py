@@ -32,7 +32,7 @@ KILL_WHEN = {
     "sim-rl": "sim-rl/trainer/checkpoint-1/*",
     "merge": "merge/in_progress.json",
     "export": "export/gguf-F16/manifest.json",
-    "validate": "validate/outputs/gguf-F16/generations.jsonl",
+    "validate": "answers/*/torch-base-64.json",
 }
 
 
@@ -136,6 +136,8 @@ def test_a_whole_run_reports_gates_and_is_not_repeated(recipe: Path, tmp_path: P
     assert more.exit_code in (0, 3), more.output
     assert {name: manifests(run)[name] for name in TRAINED} == {name: before[name] for name in TRAINED}
     assert json.loads((run / "report.json").read_text())["rows"][0]["accuracy"]["malformed"]["n"] == 6
+    (answers,) = (run / "answers").iterdir()
+    assert len((answers / "gguf-F16" / "generations.jsonl").read_text().splitlines()) == 6, "a case was asked twice"
 
 
 def test_two_processes_of_a_launch_make_one_run(recipe: Path, tmp_path: Path) -> None:

@@ -21,15 +21,12 @@ def test_file_of_other_weights_is_scored_and_its_differences_listed(
 
     from star_edge.calls.template import HERMES
 
-    earlier = tmp_path / "export-outputs"
-    earlier.mkdir()
-    (earlier / "torch.json").write_text('{"generations": []}')
     wrong = write_gguf_bundle(write_tiny_llama(tmp_path / "other", HERMES, seed=1), tmp_path / "wrong" / "gguf-Q8_0")
-    out = tmp_path / "validate"
+    out, answers = tmp_path / "validate", tmp_path / "answers"
 
     student = Checkpoint(tiny_student, "merge")
     details = validate_run(
-        CONFIG, {"student": student}, [gguf_bundle, wrong], requests(4), out, earlier=earlier, device="cpu"
+        CONFIG, {"student": student}, [gguf_bundle, wrong], requests(4), out, answers=answers, device="cpu"
     )
 
     results = json.loads((out / RESULTS).read_text())
@@ -39,4 +36,4 @@ def test_file_of_other_weights_is_scored_and_its_differences_listed(
     assert (right["agreement"], right["differences"]) == (1.0, [])
     assert len(other["differences"]) == 3
     assert max(difference["torch_margin"] for difference in other["differences"]) > 0.2
-    assert sorted(path.name for path in (out / "outputs").iterdir()) == ["gguf-F16", "gguf-Q8_0", "torch.json"]
+    assert sorted(path.name for path in answers.iterdir()) == ["gguf-F16", "gguf-Q8_0", "torch-5.json"]
