@@ -68,7 +68,7 @@ def synth(grammar: Path, out: Path, seed: int) -> None:
 
     \b
     Example:
-      star-edge data synth recipes/quickstart/requests.yaml --out /tmp/rows
+      star-edge data synth recipes/quickstart/requests.yaml --out rows
     """
     from star_edge.data.rows import write_examples
     from star_edge.data.synth import generate, read_grammar

@@ -53,15 +53,7 @@ def validate_run(
         )
     progress = or_quiet(progress)
     examples = list(heldout[: config.cases])
-    rows: list[Row] = []
-    exact_calls: dict[str, list[bool]] = {}
-
-    def score(label: str, generations: Sequence[Generation], latency: Latency | None = None) -> None:
-        verdicts = judge_all(examples, generations)
-        rows.append(Row(label, accuracy(verdicts), latency))
-        exact_calls[label] = [verdict.exact_call for verdict in verdicts if verdict.has_target_calls]
-        progress.line(f"  {label}: {_summary(rows[-1])}")
-
+    table = _Table(examples, progress)
     exported = [*checkpoints][-1]
     for label, checkpoint in checkpoints.items():
         loaded = load(checkpoint, device=device)
@@ -73,21 +65,37 @@ def validate_run(
             rows_per_forward=config.rows_per_forward,
             progress=progress,
         )
-        score(label, told)
+        table.add(label, told)
     parity = []
     for bundle in bundles:
         run = _run_bundle(bundle, examples, answers / bundle.folder.name, config, progress)
-        score(bundle.label, run.generations, run.latency)
+        table.add(bundle.label, run.generations, run.latency)
         parity.append(_parity_row(_parity(bundle, loaded, examples, told, run, config)))
     results = {
         "cases": len(examples),
-        "rows": rows,
-        "exact_calls": exact_calls,
+        "rows": table.rows,
+        "exact_calls": table.exact_calls,
         "parity": parity,
         "machine": machine.facts(),
     }
     write_atomic(out / RESULTS, json.dumps(plain(results), indent=1, ensure_ascii=False) + "\n")
-    return {"cases": len(examples), "labels": [row.label for row in rows]}
+    return {"cases": len(examples), "labels": [row.label for row in table.rows]}
+
+
+class _Table:
+    """The scores of model after model on the same examples."""
+
+    def __init__(self, examples: Sequence[Example], progress: Progress) -> None:
+        self.rows: list[Row] = []
+        self.exact_calls: dict[str, list[bool]] = {}
+        self._examples = examples
+        self._progress = progress
+
+    def add(self, label: str, generations: Sequence[Generation], latency: Latency | None = None) -> None:
+        verdicts = judge_all(self._examples, generations)
+        self.rows.append(Row(label, accuracy(verdicts), latency))
+        self.exact_calls[label] = [verdict.exact_call for verdict in verdicts if verdict.has_target_calls]
+        self._progress.line(f"  {label}: {_summary(self.rows[-1])}")
 
 
 def validate_bundle(
