@@ -143,6 +143,11 @@ def _cache(run: Run, out: Path) -> Details:
         seed=recipe.seed + 2,
         progress=run.progress,
     )
+    if cache.rows == 0:
+        raise TrainingError(
+            f"{out}: none of the teacher's completions is valid and ends within cache.max_new_tokens "
+            f"({recipe.cache.max_new_tokens}); raise it, or warm the teacher up longer (adapt.warmup_rows)"
+        )
     return {"rows": cache.rows, "positions": cache.positions, "top_k": cache.top_k}
 
 
@@ -150,10 +155,6 @@ def _ckd(run: Run, out: Path) -> Details:
     from star_edge.distill.trainer import run_ckd
 
     cache = TeacherCache(run.stage_folder("cache"), **run.details("cache"))
-    if cache.rows == 0:
-        raise TrainingError(
-            f"{cache.folder}: the teacher gave no valid completion; warm it up longer (adapt.warmup) or check the data"
-        )
     checkpoint = run_ckd(
         run.recipe.distill,
         run.checkpoint("base", "student"),

@@ -228,4 +228,14 @@ def _type_error(error: msgspec.ValidationError, tree: Any, lines: dict[KeyPath, 
             f"{mantissa if '.' in mantissa else mantissa + '.0'}e{exponent if exponent[0] in '+-' else '+' + exponent}"
         )
         return RecipeError(f"{where}: {key}: YAML reads {value!r} as text; write {better}")
-    return RecipeError(f"{where}: {key}: {message.replace('`', '')}")
+    choices = ", ".join(map(str, _choices(path)))
+    return RecipeError(f"{where}: {key}: {message.replace('`', '')}{choices and '; there are ' + choices}")
+
+
+def _choices(path: KeyPath) -> tuple[Any, ...]:
+    """What a key may be where its type lists it; nothing for other types."""
+    kind: Any = Recipe
+    for part in path:
+        inner = _dataclass_in(kind)
+        kind = typing.get_type_hints(inner)[part] if inner else next(iter(typing.get_args(kind)), Any)
+    return typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()

@@ -25,6 +25,9 @@ class StarEdgeGroup(click.Group):
             return super().invoke(ctx)
         except StarEdgeError as error:
             _fail(ctx, str(error), error.exit_code, error)
+        except KeyboardInterrupt:
+            click.echo("Stopped. The same command goes on from what is finished.", err=True)
+            ctx.exit(130)
         except Exception as error:
             if not _is_full_disk(error):
                 raise

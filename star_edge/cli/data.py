@@ -62,8 +62,9 @@ def check(files: tuple[Path, ...], as_json: bool) -> None:
 @click.argument("grammar", type=FILE)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the rows.")
 @click.option("--seed", default=17, show_default=True, help="Seed of the generator.")
+@click.option("--force", is_flag=True, help="Write over rows that are there.")
 @verbose_option
-def synth(grammar: Path, out: Path, seed: int) -> None:
+def synth(grammar: Path, out: Path, seed: int, force: bool) -> None:
     """Write the rows that a request grammar generates, to read them or to train elsewhere.
 
     \b
@@ -72,8 +73,14 @@ def synth(grammar: Path, out: Path, seed: int) -> None:
     """
     from star_edge.data.rows import write_examples
     from star_edge.data.synth import generate, read_grammar
+    from star_edge.errors import ArtifactError
+    from star_edge.recipe import packaged_folder
 
-    train, heldout = generate(read_grammar(grammar), seed=seed, where=str(grammar))
+    packaged = packaged_folder() / str(grammar).removeprefix("recipes/")
+    path = packaged if packaged.is_file() and not grammar.exists() else grammar
+    train, heldout = generate(read_grammar(path), seed=seed, where=str(path))
+    if any((out / f"{name}.jsonl").exists() for name in ("train", "heldout")) and not force:
+        raise ArtifactError(f"{out}: holds rows already; choose another --out, or --force")
     out.mkdir(parents=True, exist_ok=True)
     for name, rows in (("train", train), ("heldout", heldout)):
         write_examples(out / f"{name}.jsonl", rows)

@@ -19,6 +19,8 @@ from star_edge.cli.common import echo_json, json_option, prepare_process, verbos
 def export(checkpoint: Path, out: Path, gguf: tuple[str, ...], onnx: tuple[str, ...], as_json: bool) -> None:
     """Write GGUF and ONNX bundles of a checkpoint folder (a full model, or a LoRA adapter on a local base).
 
+    Without --gguf and --onnx it writes F16, Q8_0, Q4_K_M, fp32 and int8.
+
     Use it for a model trained elsewhere; `star-edge distill` exports what it trains. Every file is opened on its own
     runtime and compared with the checkpoint before it counts as done.
 
@@ -28,10 +30,11 @@ def export(checkpoint: Path, out: Path, gguf: tuple[str, ...], onnx: tuple[str, 
     """
     prepare_process()
     import shlex
+    from typing import get_args
 
     import msgspec
 
-    from star_edge.contracts import ExportConfig
+    from star_edge.contracts import ExportConfig, GgufQuantization, OnnxQuantization
     from star_edge.parity.exports import export_checkpoint
     from star_edge.progress import Progress
 
@@ -39,7 +42,9 @@ def export(checkpoint: Path, out: Path, gguf: tuple[str, ...], onnx: tuple[str, 
     try:
         config = msgspec.convert(chosen, ExportConfig)
     except msgspec.ValidationError as error:
-        raise click.UsageError(str(error).replace("`", "")) from None
+        problem = str(error).split(" - at ")[0]
+        choices = ", ".join((*get_args(GgufQuantization), *get_args(OnnxQuantization)))
+        raise click.UsageError(f"{problem}; there are {choices}") from None
     bundles = export_checkpoint(config, checkpoint, out, progress=Progress())
     if as_json:
         echo_json(bundles)

@@ -30,6 +30,8 @@ def report(run: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     if not (run / engine.RESOLVED).is_file():
         raise click.BadParameter(f"{run} is not a run of star-edge (no {engine.RESOLVED} in it)", param_hint="RUN")
     loaded = recipes.load(run / engine.RESOLVED, overrides)
+    if any(not override.startswith("validate.gates.") for override in overrides):
+        raise click.UsageError("a report sets gates only (--set validate.gates.NAME=VALUE); `distill` measures again")
     publish(loaded.recipe, run, command=f"star-edge report {run}", as_json=as_json)
 
 

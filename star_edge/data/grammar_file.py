@@ -33,7 +33,7 @@ def read_grammar(path: Path) -> dict[str, Any]:
     try:
         spec = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise DataError(f"{path}: cannot read ({error.strerror or error}); check the recipe's `synth:`") from error
+        raise DataError(f"{path}: cannot read ({error.strerror or error}); check the path") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from error
     if not isinstance(spec, dict):

@@ -63,4 +63,4 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: damaged or cut gzip after line {number} ({error}); fetch the file again") from error
     except OSError as error:
-        raise DataError(f"{path}: cannot read ({error.strerror or error}); check the recipe's `path:`") from error
+        raise DataError(f"{path}: cannot read ({error.strerror or error}); check the path") from error

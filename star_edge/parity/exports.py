@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -105,9 +106,10 @@ def _bundle(job: _Job, format: Format, quantization: str, write: Writer) -> Bund
             threads=job.limits.threads,
             max_new_tokens=job.limits.max_new_tokens,
         )
-    same = round(report.agreement * report.n)
-    size = bundle.size_bytes / 2**20
-    job.progress.line(f"  {bundle.label}: {size:.1f} MiB, {same} of {report.n} answers are torch's token for token")
+    same = f"{round(report.agreement * report.n)} of {report.n} answers are torch's token for token"
+    if report.differences:
+        same += f"; the others part where torch's two tokens are at most {report.largest_margin:.2f} nats apart"
+    job.progress.line(f"  {bundle.label}: {bundle.size_bytes / 2**20:.1f} MiB, {same}")
     return read_bundle(folder, check_hashes=False)
 
 
@@ -160,9 +162,11 @@ def export_checkpoint(
     limits = ValidateConfig(threads=1, max_new_tokens=48)
     _claim(out, folder, hash_json({"source": _fingerprints(folder), "limits": limits}))
     checkpoint = _model_folder(folder, out / "model")
-    return export_all(
+    bundles = export_all(
         config, limits, checkpoint, probe_examples(), out, answers=out / ANSWERS, device=device, progress=progress
     )
+    shutil.rmtree(out / SCRATCH, ignore_errors=True)
+    return bundles
 
 
 def _claim(out: Path, folder: Path, key: str) -> None:

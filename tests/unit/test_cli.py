@@ -105,7 +105,7 @@ def parses(words: list[str]) -> bool:
         (["parity", "{folder}"], 1, "report.json: no such file"),
         (["validate", "{folder}", "--cases", "{rows}", "--out", "{new}"], 1, "manifest.json: no such file"),
         (["export", "{new}", "--out", "{folder}/x"], 1, "no such folder"),
-        (["export", "{folder}", "--gguf", "Q9", "--out", "{new}"], 2, "Invalid enum value 'Q9'"),
+        (["export", "{folder}", "--gguf", "Q9", "--out", "{new}"], 2, "Invalid enum value 'Q9'; there are F16, Q8_0"),
         (["recipes", "check", "{recipe}"], 1, "./nowhere: not found"),
         (["data", "check", "{new}"], 1, "No such file"),
     ],
@@ -135,6 +135,39 @@ def test_a_full_disk_anywhere_is_one_line(error: Exception, monkeypatch: pytest.
     result = CliRunner().invoke(main, ["distill", "quickstart"])
     assert result.exit_code == 1
     assert "no space left; free some and run the same command again" in result.stderr
+
+
+def test_ctrl_c_says_that_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("star_edge.recipe.find", interrupted)
+    result = CliRunner().invoke(main, ["distill", "quickstart"])
+    assert result.exit_code == 130
+    assert result.stderr == "Stopped. The same command goes on from what is finished.\n"
+
+
+def test_synth_finds_packaged_grammars_and_keeps_rows_that_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["data", "synth", "recipes/quickstart/requests.yaml", "--out", "rows"]
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+    before = (tmp_path / "rows" / "train.jsonl").read_bytes()
+    assert before.count(b"\n") == 1200
+    again = CliRunner().invoke(main, [*arguments, "--seed", "3"])
+    assert again.exit_code == 1
+    assert "holds rows already; choose another --out, or --force" in again.stderr
+    assert (tmp_path / "rows" / "train.jsonl").read_bytes() == before
+    assert CliRunner().invoke(main, [*arguments, "--seed", "3", "--force"]).exit_code == 0
+    assert (tmp_path / "rows" / "train.jsonl").read_bytes() != before
+
+
+def test_a_report_sets_gates_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "recipe.resolved.yaml").write_text(TINY)
+    result = CliRunner().invoke(main, ["report", str(tmp_path), "--set", "validate.cases=5"])
+    assert result.exit_code == 2
+    assert "a report sets gates only" in result.stderr
 
 
 def test_verbose_shows_the_traceback_and_keeps_line_and_exit_code() -> None:

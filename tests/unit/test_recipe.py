@@ -68,7 +68,10 @@ def test_overrides_reach_nested_values_list_items_and_sections_that_are_absent(m
         ),
         ("seed: soon\n", "my/star.yaml:9: seed: Expected int, got str"),
         ("seed: true\n", "my/star.yaml:9: seed: Expected int, got bool"),
-        ("distill:\n  objective: kd\n", "my/star.yaml:10: distill.objective: Invalid enum value 'kd'"),
+        (
+            "distill:\n  objective: kd\n",
+            "my/star.yaml:10: distill.objective: Invalid enum value 'kd'; there are ce, fkl, rkl, akl, ckd",
+        ),
         ("cache:\n  top_k: 0\n", "cache.top_k is 0; it must be above 0"),
         ("sim_rl:\n  sim_rl:\n    rollouts: 1\n", "sim_rl.sim_rl.rollouts is 1; a group needs at least 2"),
         ("name: tiny\n", "my/star.yaml:9: key 'name' stands twice; remove one"),
