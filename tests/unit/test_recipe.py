@@ -164,3 +164,11 @@ def test_packaged_recipes_are_found_by_short_and_long_name(
 def test_a_missing_recipe_names_the_nearest_one() -> None:
     with pytest.raises(RecipeError, match=r"quickstrat: no such file; did you mean 'quickstart/star.yaml'\?"):
         recipes.find("quickstrat")
+
+
+def test_the_recipe_in_the_documentation_loads(tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "recipes.md"
+    (tmp_path / "house.yaml").write_text(page.read_text().split("```yaml\n")[1].split("```")[0])
+    loaded = recipes.load(tmp_path / "house.yaml")
+    assert loaded.recipe.student.keep_layers == 16
+    assert [source.path for source in loaded.recipe.data.train] == ["my-rows.jsonl.gz", "more-rows.jsonl"]
