@@ -333,11 +333,6 @@ class Bundle:
     def label(self) -> str:
         return f"{self.format} {self.quantization}"
 
-    @property
-    def is_lossless(self) -> bool:
-        """True for the formats whose rounding should not change an answer."""
-        return self.quantization in ("F16", "Q8_0", "fp32")
-
 
 @dataclass(frozen=True, slots=True)
 class Rate:

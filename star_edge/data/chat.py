@@ -52,14 +52,6 @@ class ChatCodec:
         """Token ids of `prompt_text`; special tokens come from the template alone."""
         return self._ids(self.prompt_text(example))
 
-    def completion_text(self, example: Example) -> str:
-        """What the assistant's turn says, without the token that ends it.
-
-        Raises: DataError: as `encode`.
-        """
-        ids = list(self.encode(example).completion_ids[:-1])
-        return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
-
     def encode(self, example: Example) -> EncodedExample:
         """Ids of the prompt and its completion; the completion ends with the turn-end token.
 

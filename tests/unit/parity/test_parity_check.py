@@ -76,16 +76,12 @@ def test_file_of_other_weights_is_refused(
 def test_lossless_file_may_overturn_a_tie_but_no_clear_decision(quantization: str, gguf_bundle: Bundle) -> None:
     bundle = dataclasses.replace(gguf_bundle, quantization=quantization)
     limit = LARGEST_OVERTURNED_MARGIN[quantization]
-    assert bundle.is_lossless
     refuse_clear_differences(bundle, report_with(limit * 0.99))
     with pytest.raises(ExportError, match=r"case request-1, token 4: the file says 'no' where torch says 'yes'"):
         refuse_clear_differences(bundle, report_with(limit * 1.01))
 
 
-def test_every_lossless_format_has_a_limit_and_no_other(gguf_bundle: Bundle) -> None:
-    formats = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "fp32", "int8")
-    lossless = {name for name in formats if dataclasses.replace(gguf_bundle, quantization=name).is_lossless}
-    assert lossless == set(LARGEST_OVERTURNED_MARGIN)
+def test_a_lossy_file_is_measured_and_not_refused(gguf_bundle: Bundle) -> None:
     refuse_clear_differences(dataclasses.replace(gguf_bundle, quantization="Q4_K_M"), report_with(50.0))
 
 
