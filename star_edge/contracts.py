@@ -100,12 +100,14 @@ class ModelConfig:
     source: hub id, folder, `.gguf` file, or `package:NAME` for the one GGUF file inside an installed Python package.
     revision: commit or tag of a hub id; a hub id without it is refused.
     keep_layers: number of transformer layers kept when the model is depth-pruned; null keeps all.
+    plain_text_tokens: added tokens that are to be read and written as ordinary text, for a model that never learnt them.
     """
 
     source: str
     revision: str | None = None
     keep_layers: int | None = None
     chat_template: Literal["auto", "model", "hermes"] = "auto"
+    plain_text_tokens: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from star_edge.models.folder import (
     stop_token_ids,
     tokenizer_fingerprint,
 )
+from star_edge.models.plain_text import read_as_text
 from star_edge.models.prune import keep_layers
 from star_edge.models.sources import ResolvedSource, resolve_source
 
@@ -88,6 +89,8 @@ def prepare(config: ModelConfig, out: Path) -> Checkpoint:
         link_folder(source.path, out)
     if config.keep_layers is not None:
         _prune_folder(out, config.keep_layers)
+    if config.plain_text_tokens:
+        read_as_text(out, config.plain_text_tokens)
     _choose_template(config, out)
     return Checkpoint(out, "base")
 

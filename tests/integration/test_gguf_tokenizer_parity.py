@@ -13,12 +13,13 @@ from typing import Any
 import llama_cpp
 import pytest
 from tiny_gguf import rewrite
+from tiny_models import TOOL_TAGS
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from star_edge.contracts import ModelConfig
 from star_edge.models.gguf_file import GgufFile
 from star_edge.models.gguf_tokenizer import SPLITS, write_tokenizer
-from star_edge.models.load import load_tokenizer
+from star_edge.models.load import load_tokenizer, prepare
 from star_edge.models.sources import resolve_source
 from star_edge_export.gguf import export_gguf
 
@@ -102,6 +103,14 @@ def test_our_export_is_tokenised_as_llama_cpp_does(
     assert differences(path, back, STRINGS) == []
     # The folder it came from agrees too, on text in the normal form its own normaliser would make.
     assert differences(path, folder, [unicodedata.normalize("NFC", text) for text in STRINGS]) == []
+
+
+def test_tokens_read_as_text_are_text_for_llama_cpp_too(tiny_qwen2: Path, tmp_path: Path) -> None:
+    folder, path = tmp_path / "base", tmp_path / "model.gguf"
+    prepare(ModelConfig(str(tiny_qwen2), plain_text_tokens=TOOL_TAGS), folder)
+    export_gguf(folder, path)
+    assert differences(path, folder, [unicodedata.normalize("NFC", text) for text in STRINGS]) == []
+    assert len(llama_cpp_ids(path)("<tool_call>")) > 1
 
 
 @pytest.fixture(scope="module")
