@@ -6,6 +6,7 @@ StarEdgeError            exit 1   one line: what, where, what to do
 ├── ModelError           exit 1   weights or a tokenizer cannot be loaded
 ├── TeacherCacheError    exit 1   the cache does not belong to this teacher, student or template
 ├── TrainingError        exit 1   a training stage cannot start or has nothing to learn from
+├── EvaluationError      exit 1   a suite cannot be had, or outputs to score cannot be read
 ├── ExportError          exit 1   a file could not be written, or differs from the checkpoint
 ├── RuntimeMissing       exit 1   an optional package is not installed
 ├── RuntimeFailure       exit 1   a runtime cannot open or run an exported file
@@ -40,6 +41,10 @@ class TeacherCacheError(StarEdgeError):
 
 class TrainingError(StarEdgeError):
     """A training stage cannot start, or has nothing to learn from."""
+
+
+class EvaluationError(StarEdgeError):
+    """An evaluation suite cannot be had, or outputs to score cannot be read."""
 
 
 class ExportError(StarEdgeError):

@@ -21,13 +21,14 @@ STAGES = {"star_edge.data", "star_edge.teacher", "star_edge.distill", "star_edge
 # What each part may import of ours, besides itself and COMMON.
 ALLOWED: dict[str, set[str]] = {
     "star_edge.contracts": set(),
+    "star_edge.cache_folder": set(),
     "star_edge.errors": set(),
     "star_edge.manifest": set(),
     "star_edge.progress": set(),
     "star_edge.recipe": {"star_edge.recipes", "star_edge.recipe_values"},
     "star_edge.recipe_values": set(),
     "star_edge.calls": set(),
-    "star_edge.evaluate": {"star_edge.calls"},
+    "star_edge.evaluate": {"star_edge.calls", "star_edge.cache_folder"},
     **{stage: {"star_edge.calls", *SCORES, *STAGES} for stage in STAGES},
     "star_edge.report": set(),
     "star_edge_export": {"star_edge.calls", "star_edge.models", "star_edge.data"},
@@ -41,7 +42,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 TORCH_FREE = {
     "star_edge.contracts", "star_edge.errors", "star_edge.manifest", "star_edge.progress", "star_edge.recipe",
-    "star_edge.recipe_values",
+    "star_edge.recipe_values", "star_edge.cache_folder",
     "star_edge.calls", "star_edge.evaluate", "star_edge.rl.reward", "star_edge.report", "star_edge_device",
 }  # fmt: skip
 HEAVY = {"torch", "transformers", "peft", "trl", "accelerate", "datasets", "optimum"}

@@ -1,0 +1,1 @@
+"""BFCL's single-turn cases and their verdicts, read from the published `bfcl-eval` wheel at run time."""
