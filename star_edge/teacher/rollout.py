@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,10 +14,22 @@ from star_edge.calls.parse import parse_completion
 from star_edge.contracts import Example, TeacherCacheConfig, Tool
 from star_edge.data.chat import ChatCodec
 from star_edge.models.load import LoadedModel
-from star_edge.models.sampling import Sample
 from star_edge.models.sampling import sample as sample_batch
 from star_edge.progress import Progress, or_quiet
 from star_edge.rl.reward import star
+
+
+class Drawn(Protocol):
+    """One completion: its token ids, the end-of-turn token included when it `stopped` by itself."""
+
+    @property
+    def ids(self) -> tuple[int, ...]: ...
+
+    @property
+    def stopped(self) -> bool: ...
+
+
+DrawnT = TypeVar("DrawnT", bound=Drawn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +88,9 @@ def sample(
             top_k=config.top_k,
         )
         for index, drawn in zip(batch, samples, strict=True):
-            yield from _kept(codec, examples[index], prompts[index], drawn)
+            example, prompt = examples[index], tuple(prompts[index])
+            for one, text in worth_keeping(codec, example, drawn):
+                yield Rollout(example.id, prompt, one.ids, text, one.topk_ids, one.topk_logprobs)
         bar.update(start + len(batch))
     bar.close()
 
@@ -86,10 +101,11 @@ def _generator(seed: int, ids: Sequence[str], device: torch.device) -> torch.Gen
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big", signed=True))
 
 
-def _kept(codec: ChatCodec, example: Example, prompt: Sequence[int], drawn: Sequence[Sample]) -> Iterator[Rollout]:
+def worth_keeping(codec: ChatCodec, example: Example, drawn: Sequence[DrawnT]) -> Iterator[tuple[DrawnT, str]]:
+    """Completions that ended by themselves, are valid and differ from those before them, with their texts."""
     seen: set[tuple[int, ...]] = set()
     for one in drawn:
         text = codec.tokenizer.decode(list(one.ids[:-1]), skip_special_tokens=False)
         if one.stopped and one.ids not in seen and is_valid(text, example.tools):
             seen.add(one.ids)
-            yield Rollout(example.id, tuple(prompt), one.ids, text, one.topk_ids, one.topk_logprobs)
+            yield one, text
