@@ -165,6 +165,7 @@ class SimRlConfig:
     """Similarity-guided RL (GRPO): METHOD of STAR, with dynamic filtering of groups.
 
     `precision` is that of `OptimizerConfig`, for losses; sampling on a CPU stays float32.
+    vllm_memory_share: of the GPU's memory, taken by vLLM beside the trainer when `use_vllm` is true.
     """
 
     steps: int = 100
@@ -181,6 +182,7 @@ class SimRlConfig:
     group_reward_max: float = 0.99
     max_resamples: int = 4
     use_vllm: bool = False
+    vllm_memory_share: float = 0.3
     save_every: int = 50
     precision: Precision = "auto"
 

@@ -20,7 +20,7 @@ ABOVE_ZERO = (
     "rows_per_shard", "chunk", "parity_cases", "cases", "threads",
 )  # fmt: skip
 NOT_NEGATIVE = ("seed", "weight_decay", "steps", "beta", "max_resamples", "tail_weight", "tail_top_m")
-SHARES = ("heldout_tool_share", "max_bad_share", "warmup_share")
+SHARES = ("heldout_tool_share", "max_bad_share", "warmup_share", "vllm_memory_share")
 LIMITS: Mapping[str, tuple[Callable[[float], bool], str]] = MappingProxyType(
     {
         **dict.fromkeys(ABOVE_ZERO, (lambda value: value > 0, "above 0")),

@@ -94,6 +94,7 @@ def grpo_arguments(config: SimRlConfig, out: Path, *, device: str, seed: int) ->
         gradient_checkpointing=False,
         use_vllm=config.use_vllm,
         vllm_mode="colocate",
+        vllm_gpu_memory_utilization=config.vllm_memory_share,
     )
     args._n_gpu = 1  # several GPUs are used through torchrun or accelerate, never through DataParallel
     return args
