@@ -112,17 +112,57 @@ class ModelConfig:
 
 @dataclass(frozen=True, slots=True)
 class SourceConfig:
-    """One file of rows, or a synthetic request grammar."""
+    """One file of rows, or a synthetic request grammar.
+
+    limit: rows taken from the front. cap: most rows taken, drawn by the seed.
+    weight: share of a mix's rows against the other sources; an average source is 1.0, and null stands for the
+    source's rows over those of an average source.
+    """
 
     path: str | None = None
     synth: str | None = None
     limit: int | None = None
+    cap: int | None = None
+    weight: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MixConfig:
+    """How training rows are chosen from the sources, and what is done to them.
+
+    rows: size of the mix. The shares of kinds are of these rows; null leaves a kind to the sources.
+    near_miss_share: of the irrelevance rows; derived from requests of which only the needed tool is taken away.
+    tool_pool: file of tools. distractor_share: of the rows, which get tools from it, up to `max_tools` in all.
+    mask_share: of the rows, whose functions and parameters get random names.
+    """
+
+    rows: int
+    irrelevance_share: float | None = None
+    near_miss_share: float = 0.0
+    ask_share: float | None = None
+    parallel_share: float | None = None
+    tool_pool: str | None = None
+    distractor_share: float = 0.0
+    max_tools: int = 8
+    mask_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class DataConfig:
+    """Which rows there are and which of them are trained on.
+
+    folder: where the paths of this section begin, before the recipe's own folder is tried.
+    mix: how training rows are chosen; null takes every usable row as it is.
+    unlabelled: prompts without an answer, which only the teacher's cache uses.
+    overlap_with: suites ("bfcl") or files of rows; rows that share a request with one of them are left out.
+    """
+
+    folder: str | None = None
     train: tuple[SourceConfig, ...] = ()
     heldout: tuple[SourceConfig, ...] = ()
+    mix: MixConfig | None = None
+    unlabelled: tuple[SourceConfig, ...] = ()
+    overlap_with: tuple[str, ...] = ()
     heldout_tool_share: float = 0.1
     max_prompt_tokens: int = 1024
     max_completion_tokens: int = 256
@@ -283,11 +323,15 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Normalised rows on disk: `train.jsonl`, `heldout.jsonl`, `rejected.jsonl`, `summary.json`."""
+    """Normalised rows on disk: `train.jsonl`, `heldout.jsonl`, `rejected.jsonl`, `summary.json`.
+
+    `unlabelled.jsonl` is there when there are unlabelled prompts.
+    """
 
     folder: Path
     train_rows: int
     heldout_rows: int
+    unlabelled_rows: int = 0
 
     @property
     def train(self) -> Path:
@@ -296,6 +340,10 @@ class Dataset:
     @property
     def heldout(self) -> Path:
         return self.folder / "heldout.jsonl"
+
+    @property
+    def unlabelled(self) -> Path:
+        return self.folder / "unlabelled.jsonl"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,23 +9,26 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from star_edge.contracts import Recipe
+from star_edge.contracts import DataConfig, Recipe
 from star_edge.errors import RecipeError
 
 # Fields are named once, wherever in the recipe they stand; a field that is null is not checked.
 ABOVE_ZERO = (
     "keep_layers", "limit", "max_prompt_tokens", "max_completion_tokens",  # models and rows
+    "rows", "cap", "weight", "max_tools",
     "rank", "alpha", "last_layers", "lr", "rows_per_step", "rows_per_forward", "epochs", "max_steps", "save_every",
     "prompts_per_step", "rollouts", "temperature", "max_new_tokens", "warmup_rows", "prompts", "top_k",
     "rows_per_shard", "chunk", "parity_cases", "cases", "threads",
 )  # fmt: skip
 NOT_NEGATIVE = ("seed", "weight_decay", "steps", "beta", "max_resamples", "tail_weight", "tail_top_m")
 SHARES = ("heldout_tool_share", "max_bad_share", "warmup_share", "vllm_memory_share")
+MIX_SHARES = ("irrelevance_share", "near_miss_share", "ask_share", "parallel_share", "distractor_share", "mask_share")
 LIMITS: Mapping[str, tuple[Callable[[float], bool], str]] = MappingProxyType(
     {
         **dict.fromkeys(ABOVE_ZERO, (lambda value: value > 0, "above 0")),
         **dict.fromkeys(NOT_NEGATIVE, (lambda value: value >= 0, "0 or above")),
         **dict.fromkeys(SHARES, (lambda value: 0 <= value <= 1, "between 0 and 1")),
+        **dict.fromkeys(MIX_SHARES, (lambda value: 0 <= value <= 1, "between 0 and 1")),
     }
 )
 LARGEST_SEED = 2**32 - 1000
@@ -47,9 +50,8 @@ def check_values(recipe: Recipe, label: str) -> None:
             raise RecipeError(f"recipe {label}: {name}.rollouts is {config.rollouts}; a group needs at least 2")
     if not recipe.data.train:
         raise RecipeError(f"recipe {label}: data.train is empty; name at least one `path:` or `synth:`")
-    for source in (*recipe.data.train, *recipe.data.heldout):
-        if (source.path is None) == (source.synth is None):
-            raise RecipeError(f"recipe {label}: a data source needs exactly one of `path:` and `synth:`")
+    if problem := _data_problem(recipe.data):
+        raise RecipeError(f"recipe {label}: {problem}")
     if not re.fullmatch(r"[\w.-]+", recipe.name):
         raise RecipeError(
             f"recipe {label}: name {recipe.name!r} becomes a folder; use letters, digits, '.', '_' and '-'"
@@ -66,6 +68,27 @@ def numbers(part: Any, key: str = "") -> Iterator[tuple[str, float]]:
             yield from numbers(item, f"{key}.{place}")
     elif isinstance(part, (int, float)) and not isinstance(part, bool):
         yield key, part
+
+
+def _data_problem(data: DataConfig) -> str | None:
+    """What the data section asks for and cannot have, or None."""
+    for source in (*data.train, *data.heldout, *data.unlabelled):
+        if (source.path is None) == (source.synth is None):
+            return "a data source needs exactly one of `path:` and `synth:`"
+    if any(source.synth for source in data.unlabelled):
+        return "data.unlabelled takes `path:` alone; a request grammar brings its answers"
+    weighted = (*data.heldout, *data.unlabelled, *(() if data.mix else data.train))
+    if any(source.weight is not None for source in weighted):
+        return "a `weight` counts under data.train beside data.mix; elsewhere use `cap`"
+    if (mix := data.mix) is None:
+        return None
+    if (total := sum(filter(None, (mix.irrelevance_share, mix.ask_share, mix.parallel_share)))) > 1:
+        return f"data.mix: irrelevance_share, ask_share and parallel_share are {total:g} together, more than all rows"
+    if mix.near_miss_share and mix.irrelevance_share is None:
+        return "data.mix.near_miss_share is a share of the irrelevance rows; set irrelevance_share too"
+    if mix.distractor_share and mix.tool_pool is None:
+        return "data.mix.distractor_share needs data.mix.tool_pool, the file the tools come from"
+    return None
 
 
 def _problem(field: str, value: float) -> str | None:

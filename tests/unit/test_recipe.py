@@ -101,6 +101,16 @@ def test_mistakes_are_one_line_with_place_and_remedy(minimal: Path, extra: str, 
         ("name=a/b", "name 'a/b' becomes a folder"),
         ("data.train.0.synth=x", "exactly one of `path:` and `synth:`"),
         ("data.train=[]", "data.train is empty"),
+        ("data.unlabelled=[{}]", "exactly one of `path:` and `synth:`"),
+        ("data.unlabelled=[{synth: x}]", "data.unlabelled takes `path:` alone"),
+        ("data.train.0.weight=2.0", "a `weight` counts under data.train beside data.mix"),
+        ("data.heldout=[{path: x, weight: 1.0}]", "a `weight` counts under data.train beside data.mix"),
+        ("data.mix={irrelevance_share: 0.5}", "missing required field rows"),
+        ("data.mix={rows: 9, irrelevance_share: 0.5, ask_share: 0.3, parallel_share: 0.3}", "are 1.1 together"),
+        ("data.mix={rows: 9, near_miss_share: 0.5}", "set irrelevance_share too"),
+        ("data.mix={rows: 9, distractor_share: 0.5}", "needs data.mix.tool_pool"),
+        ("data.mix={rows: 9, mask_share: 1.5}", "data.mix.mask_share is 1.5; it must be between 0 and 1"),
+        ("data.mix={rows: 0}", "data.mix.rows is 0; it must be above 0"),
     ],
 )
 def test_bad_overrides_are_refused(minimal: Path, override: str, message: str) -> None:
@@ -148,7 +158,9 @@ def test_numbers_at_the_edge_are_taken(minimal: Path, override: str) -> None:
 
 
 def test_every_number_of_a_recipe_has_a_limit_but_the_gates(minimal: Path) -> None:
-    loaded = recipes.load(minimal, ["adapt.warmup.lr=1.0e-4"])
+    mix = ["data.mix.rows=9", "data.train.0.weight=1.0", "data.train.0.cap=5", "data.mix.irrelevance_share=0.1"]
+    mix += ["data.mix.ask_share=0.1", "data.mix.parallel_share=0.1"]
+    loaded = recipes.load(minimal, ["adapt.warmup.lr=1.0e-4", *mix])
     fields = {key.rpartition(".")[2] for key, _ in numbers(loaded.recipe) if ".gates." not in key}
     assert fields - set(LIMITS) == {"group_reward_min", "group_reward_max"}
 
