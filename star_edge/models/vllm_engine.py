@@ -1,0 +1,136 @@
+"""vLLM as a source of completions: token ids in, token ids out.
+
+Our tokenizer decides what a prompt's tokens are and what a completion says, so vLLM starts without one, and it stops at
+the ids that the model folder names and at no others. The engine runs in a process of its own, which `close` ends.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from star_edge.errors import ModelError, RuntimeMissing
+from star_edge.models.folder import stop_token_ids
+
+ENVIRONMENT = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_DO_NOT_TRACK": "1",
+    # Its log goes to stdout unless told otherwise, which is where results belong.
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+    # The engine's process must not inherit a CUDA that this one has looked at.
+    "VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn",
+    # The model is a local folder; without a network every look at the hub would wait for its time-out.
+    "HF_HUB_OFFLINE": "1",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One completion; when it `stopped` by itself its ids end with the token that did it."""
+
+    ids: tuple[int, ...]
+    stopped: bool
+
+
+class VllmEngine:
+    """A model folder (no adapter: merge it first) on the GPU."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        max_model_len: int,
+        dtype: str = "bfloat16",
+        gpu_memory_utilization: float = 0.9,
+        seed: int = 0,
+        enable_prefix_caching: bool = True,
+    ) -> None:
+        """Load the model.
+
+        Args:
+            max_model_len: most tokens of one prompt and its completion.
+            dtype: of weights and activations.
+            gpu_memory_utilization: share of the GPU's whole memory for weights, activations and the key-value cache.
+            seed: of the engine; the draws of `sample` have their own.
+            enable_prefix_caching: compute what prompts have in common once.
+        Raises:
+            RuntimeMissing: vLLM is not installed.
+            ModelError: vLLM cannot load the folder, or the GPU lacks the memory.
+        """
+        for name, value in ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        try:
+            import vllm
+        except ImportError as error:
+            raise RuntimeMissing.for_extra("vllm", "vllm") from error
+        self._vllm: Any = vllm
+        self._stops = list(stop_token_ids(folder))
+        try:
+            self._llm: Any = vllm.LLM(
+                model=str(folder),
+                skip_tokenizer_init=True,
+                generation_config="vllm",  # no sampling settings of the folder's behind our back
+                max_model_len=max_model_len,
+                dtype=dtype,
+                gpu_memory_utilization=gpu_memory_utilization,
+                seed=seed,
+                enable_prefix_caching=enable_prefix_caching,
+            )
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ModelError(f"{folder}: vLLM cannot load it ({reason}); -v shows its log") from error
+
+    @property
+    def version(self) -> str:
+        return str(self._vllm.__version__)
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], *, copies: int, temperature: float, max_new_tokens: int, seed: int
+    ) -> list[list[Completion]]:
+        """Draw `copies` completions for each prompt.
+
+        Args:
+            prompts: token ids; each leaves room for at least one token of `max_model_len`.
+            temperature: 0 takes the most likely token; copies are then equal, and drawn once.
+            seed: decides every draw, whatever was drawn before; every prompt and copy gets a stream of its own.
+        Returns: for each prompt its completions.
+        """
+        is_greedy = temperature == 0
+        settings = [
+            self._vllm.SamplingParams(
+                n=1 if is_greedy else copies,
+                temperature=temperature,
+                max_tokens=max_new_tokens,
+                stop_token_ids=self._stops,
+                ignore_eos=True,  # of the folder's own reading; the end tokens are those above
+                detokenize=False,
+                seed=None if is_greedy else seed + number * copies,  # vLLM adds a copy's number to it
+            )
+            for number in range(len(prompts))
+        ]
+        asked = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
+        answers = self._llm.generate(asked, settings, use_tqdm=False)
+        drawn = [[_completion(output) for output in answer.outputs] for answer in answers]
+        return [rows * copies for rows in drawn] if is_greedy else drawn
+
+    def close(self) -> None:
+        """End the engine's process, which frees the GPU; safe to call twice."""
+        llm, self._llm = self._llm, None
+        if llm is None:
+            return
+        llm.llm_engine.engine_core.shutdown()
+        del llm
+        gc.collect()
+        with suppress(ImportError):
+            import torch
+
+            torch.cuda.empty_cache()
+
+
+def _completion(output: Any) -> Completion:
+    return Completion(tuple(output.token_ids), output.finish_reason == "stop")

@@ -1,0 +1,69 @@
+"""A stand-in for the part of vLLM that we call: it answers each prompt with the tokens it was told to, then stops."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from star_edge.models.vllm_engine import ENVIRONMENT
+
+Answer = Callable[[list[int], Any], Sequence[int]]
+
+
+class FakeVllm(ModuleType):
+    """`vllm` with LLM and SamplingParams; remembers what it was given."""
+
+    __version__ = "0.25.0"
+
+    def __init__(self, answer: Answer, *, fails_with: Exception | None = None) -> None:
+        super().__init__("vllm")
+        self.loaded: dict[str, Any] = {}
+        self.calls: list[tuple[list[list[int]], list[SimpleNamespace]]] = []
+        self.shutdowns = 0
+        self._answer, self._fails_with = answer, fails_with
+
+    def SamplingParams(self, **settings: Any) -> SimpleNamespace:
+        if settings["temperature"] == 0 and settings["n"] > 1:
+            raise ValueError(f"n must be 1 when using greedy sampling, got {settings['n']}.")
+        return SimpleNamespace(**settings)
+
+    def LLM(self, **settings: Any) -> SimpleNamespace:
+        if self._fails_with is not None:
+            raise self._fails_with
+        self.loaded = settings
+        core = SimpleNamespace(shutdown=self._shutdown)
+        return SimpleNamespace(generate=self._generate, llm_engine=SimpleNamespace(engine_core=core))
+
+    def _shutdown(self) -> None:
+        self.shutdowns += 1
+
+    def _generate(
+        self, prompts: list[dict[str, list[int]]], settings: list[SimpleNamespace], *, use_tqdm: bool
+    ) -> list[SimpleNamespace]:
+        assert use_tqdm is False
+        asked = [prompt["prompt_token_ids"] for prompt in prompts]
+        self.calls.append((asked, settings))
+        return [SimpleNamespace(outputs=self._outputs(*pair)) for pair in zip(asked, settings, strict=True)]
+
+    def _outputs(self, prompt: list[int], settings: SimpleNamespace) -> list[SimpleNamespace]:
+        room = self.loaded["max_model_len"] - len(prompt)
+        if room < 1:
+            raise ValueError(f"The decoder prompt (length {len(prompt)}) is longer than the maximum model length")
+        limit = min(settings.max_tokens, room)
+        ids = [*self._answer(prompt, settings), settings.stop_token_ids[0]]
+        reason = "stop" if len(ids) <= limit else "length"
+        return [SimpleNamespace(token_ids=ids[:limit], finish_reason=reason) for _ in range(settings.n)]
+
+
+def install(monkeypatch: pytest.MonkeyPatch, answer: Answer, *, fails_with: Exception | None = None) -> FakeVllm:
+    """Put the stand-in where `import vllm` finds it, for one test."""
+    fake = FakeVllm(answer, fails_with=fails_with)
+    monkeypatch.setitem(sys.modules, "vllm", fake)
+    for name in ENVIRONMENT:
+        monkeypatch.setenv(name, "")  # so that it is put back even where it was not set
+        monkeypatch.delenv(name)
+    return fake

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from fake_vllm import install
+
+from star_edge.errors import ModelError, RuntimeMissing
+from star_edge.models.folder import stop_token_ids
+from star_edge.models.vllm_engine import Completion, VllmEngine
+
+
+def test_completions_come_prompt_by_prompt_with_the_token_that_ended_them(
+    tiny_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, lambda prompt, _: prompt[::-1])
+    end = stop_token_ids(tiny_student)[0]
+    engine = VllmEngine(tiny_student, max_model_len=64)
+    drawn = engine.sample([[5, 6], [7, 8, 9]], copies=2, temperature=1.0, max_new_tokens=3, seed=1)
+    assert drawn == [[Completion((6, 5, end), True)] * 2, [Completion((9, 8, 7), False)] * 2]
+
+
+def test_greedy_draws_once_and_repeats_it(tiny_student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = install(monkeypatch, lambda *_: [3])
+    drawn = VllmEngine(tiny_student, max_model_len=64).sample(
+        [[5]], copies=3, temperature=0.0, max_new_tokens=4, seed=1
+    )
+    (_, (settings,)) = fake.calls[0]
+    assert (settings.n, settings.seed) == (1, None)
+    assert drawn == [[drawn[0][0]] * 3]
+
+
+def test_every_prompt_and_copy_has_a_seed_of_its_own(tiny_student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = install(monkeypatch, lambda *_: [3])
+    engine = VllmEngine(tiny_student, max_model_len=64)
+    engine.sample([[5]] * 4, copies=8, temperature=0.7, max_new_tokens=4, seed=100)
+    first = [settings.seed for settings in fake.calls[0][1]]
+    # vLLM gives copy i of a prompt the prompt's seed plus i.
+    streams = {seed + copy for seed in first for copy in range(8)}
+    assert len(streams) == 32
+    engine.sample([[5]] * 4, copies=8, temperature=0.7, max_new_tokens=4, seed=100)
+    assert [settings.seed for settings in fake.calls[1][1]] == first
+
+
+def test_only_the_folders_end_tokens_stop_and_vllm_has_no_tokenizer(
+    tiny_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = install(monkeypatch, lambda *_: [3])
+    VllmEngine(tiny_student, max_model_len=64).sample([[5]], copies=1, temperature=1.0, max_new_tokens=4, seed=0)
+    (settings,) = fake.calls[0][1]
+    assert settings.stop_token_ids == list(stop_token_ids(tiny_student))
+    assert settings.ignore_eos
+    assert not settings.detokenize
+    assert fake.loaded["skip_tokenizer_init"]
+    assert fake.loaded["generation_config"] == "vllm"
+
+
+def test_nothing_is_reported_or_looked_up_and_stdout_stays_clean(
+    tiny_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, lambda *_: [3])
+    VllmEngine(tiny_student, max_model_len=64)
+    assert os.environ["VLLM_NO_USAGE_STATS"] == "1"
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+    assert os.environ["VLLM_LOGGING_STREAM"] == "ext://sys.stderr"
+
+
+def test_closing_ends_the_engine_once(tiny_student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = install(monkeypatch, lambda *_: [3])
+    engine = VllmEngine(tiny_student, max_model_len=64)
+    engine.close()
+    engine.close()
+    assert fake.shutdowns == 1
+
+
+def test_what_vllm_cannot_load_is_one_line(tiny_student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, lambda *_: [], fails_with=RuntimeError("Engine core failed\nsee the root cause above"))
+    with pytest.raises(ModelError, match=r"vLLM cannot load it \(Engine core failed\)") as caught:
+        VllmEngine(tiny_student, max_model_len=64)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_vllm_names_the_extra(tiny_student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(RuntimeMissing, match=r"pip install 'star-edge\[vllm\]'"):
+        VllmEngine(tiny_student, max_model_len=64)
