@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -37,10 +37,29 @@ def normalise_row(raw: Mapping[str, Any], *, where: str) -> Example:
     """
     try:
         tools = _tools(raw.get("tools"))
-        messages = _messages(raw.get("messages"))
+        messages = _messages(raw.get("messages"), 2, "a request and the assistant's answer")
         _check_target(messages[-1], tools)
     except DataError as error:
         raise DataError(f"{where}: {error}") from error
+    return _example(raw, messages, tools, where)
+
+
+def normalise_prompt(raw: Mapping[str, Any], *, where: str) -> Example:
+    """A prompt without an answer as an `Example` whose last turn, the assistant's, is empty.
+
+    Raises: DataError: the row cannot be used, or has an answer, with the reason.
+    """
+    try:
+        tools = _tools(raw.get("tools"))
+        messages = _messages(raw.get("messages"), 1, "a request")
+        if messages[-1]["role"] not in ("user", "tool"):
+            raise DataError(f"a prompt without an answer ends with the user's turn, not the {messages[-1]['role']}'s")
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
+    return _example(raw, (*messages, {"role": "assistant", "content": ""}), tools, where)
+
+
+def _example(raw: Mapping[str, Any], messages: tuple[Message, ...], tools: tuple[Tool, ...], where: str) -> Example:
     file = PurePath(where).name
     return Example(
         id=_text_or(raw.get("id"), file),
@@ -56,13 +75,22 @@ def read_normalised(path: Path) -> Iterator[tuple[int, Example | BadRow]]:
 
     Raises: DataError: no such file, or a damaged one.
     """
+    return _read(path, normalise_row)
+
+
+def read_prompts(path: Path) -> Iterator[tuple[int, Example | BadRow]]:
+    """As `read_normalised`, of prompts without an answer."""
+    return _read(path, normalise_prompt)
+
+
+def _read(path: Path, normalise: Callable[..., Example]) -> Iterator[tuple[int, Example | BadRow]]:
     for line, row in read_rows(path):
         where = f"{path}:{line}"
         if isinstance(row, BadRow):
             yield line, row
             continue
         try:
-            yield line, normalise_row(row, where=where)
+            yield line, normalise(row, where=where)
         except DataError as error:
             yield line, BadRow(str(path), line, str(error).removeprefix(f"{where}: "))
 
@@ -126,9 +154,9 @@ def _tools(raw: Any) -> tuple[Tool, ...]:
     return normalise_tools(raw)
 
 
-def _messages(raw: Any) -> tuple[Message, ...]:
-    if not isinstance(raw, list) or len(raw) < 2:
-        raise DataError("'messages' must be a list of at least a request and the assistant's answer")
+def _messages(raw: Any, least: int, what: str) -> tuple[Message, ...]:
+    if not isinstance(raw, list) or len(raw) < least:
+        raise DataError(f"'messages' must be a list of at least {what}")
     messages = []
     for index, message in enumerate(raw):
         try:

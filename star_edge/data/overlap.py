@@ -71,21 +71,36 @@ def overlap_with_texts(train: Sequence[Example], evaluation: Mapping[str, Sequen
         evaluation: id of each case -> its user messages; the last one is compared as a whole, all of them by word
             sequences.
     """
-    lasts: dict[str, str] = {}
-    sequences: dict[str, str] = {}
-    for case, texts in evaluation.items():
-        if texts and (last := normalise_text(texts[-1])):
-            lasts.setdefault(last, case)
-        for sequence in _sequences(texts):
-            sequences.setdefault(sequence, case)
-    exact, shared = [], []
-    for example in train:
-        texts = user_texts(example)
-        if texts and (hit := lasts.get(normalise_text(texts[-1]))) is not None:
-            exact.append(Match(example.id, hit))
-        if (hit := next((sequences[s] for s in _sequences(texts) if s in sequences), None)) is not None:
-            shared.append(Match(example.id, hit))
+    known = KnownRequests(evaluation)
+    rows = [(example.id, user_texts(example)) for example in train]
+    exact = [Match(name, hit) for name, texts in rows if (hit := known.exact(texts)) is not None]
+    shared = [Match(name, hit) for name, texts in rows if (hit := known.ngram(texts)) is not None]
     return OverlapReport(len(train), len(evaluation), len(exact), len(shared), tuple(exact), tuple(shared))
+
+
+class KnownRequests:
+    """The requests of an evaluation, ready to be looked up.
+
+    Args:
+        evaluation: as for `overlap_with_texts`; of several cases that say the same the first counts.
+    """
+
+    def __init__(self, evaluation: Mapping[str, Sequence[str]]) -> None:
+        self._lasts: dict[str, str] = {}
+        self._sequences: dict[str, str] = {}
+        for case, texts in evaluation.items():
+            if texts and (last := normalise_text(texts[-1])):
+                self._lasts.setdefault(last, case)
+            for sequence in _sequences(texts):
+                self._sequences.setdefault(sequence, case)
+
+    def exact(self, texts: Sequence[str]) -> str | None:
+        """The case whose last request is the last of these, or None."""
+        return self._lasts.get(normalise_text(texts[-1])) if texts else None
+
+    def ngram(self, texts: Sequence[str]) -> str | None:
+        """The case that shares a sequence of 13 words with one of these, or None."""
+        return next((self._sequences[each] for each in _sequences(texts) if each in self._sequences), None)
 
 
 def _sequences(texts: Sequence[str]) -> Iterator[str]:

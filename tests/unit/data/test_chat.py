@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from star_edge.calls.template import HERMES
 from star_edge.contracts import Example
-from star_edge.data.chat import ChatCodec
+from star_edge.data.chat import ChatCodec, EncodedExample
 from star_edge.errors import DataError
 
 TOOL = {"name": "set_alarm", "description": "Set an alarm.", "parameters": {"type": "object", "properties": {}}}
@@ -28,9 +31,14 @@ ONE_CALL = example({"content": "", "tool_calls": [CALL]})
 TWO_CALLS = example({"content": "", "tool_calls": [CALL, CALL]})
 
 
+@lru_cache
+def codec_of(folder: Path) -> ChatCodec:
+    return ChatCodec(AutoTokenizer.from_pretrained(folder), HERMES)
+
+
 @pytest.fixture(scope="module")
 def codec(tiny_student: Path) -> ChatCodec:
-    return ChatCodec(AutoTokenizer.from_pretrained(tiny_student), HERMES)
+    return codec_of(tiny_student)
 
 
 @pytest.mark.parametrize(
@@ -109,3 +117,56 @@ def test_calls_tag_token_ends_no_turn(tiny_qwen2: Path) -> None:
 
 def test_row_id_does_not_change_the_tokens(codec: ChatCodec) -> None:
     assert codec.encode(replace(REPLY, id="other")).input_ids == codec.encode(REPLY).input_ids
+
+
+WORDS = st.sampled_from(["wake me", "<|im_start|>", "<|im_end|>", "<tool_call>", "assistant\n", " ", "\n\n", "é", "7"])
+
+
+@given(st.lists(WORDS, max_size=6), st.lists(WORDS, min_size=1, max_size=6))
+def test_prompt_is_counted_as_the_tokenizer_counts_it_alone(
+    tiny_student: Path, tiny_qwen2: Path, request: list[str], answer: list[str]
+) -> None:
+    messages = ({"role": "user", "content": "".join(request)}, {"role": "assistant", "content": "".join(answer)})
+    row = Example("row", "test", messages, (TOOL,))
+    for folder in (tiny_student, tiny_qwen2):
+        codec = codec_of(folder)
+        (encoded,) = codec.encode_many([row])
+        prompt = codec.tokenizer.encode(codec.prompt_text(row), add_special_tokens=False)
+        whole = codec.tokenizer.encode(
+            codec.prompt_text(row) + "".join(answer) + "<|im_end|>", add_special_tokens=False
+        )
+
+        if "<|im_end|>" in answer:
+            assert "contains the token that ends the turn" in str(encoded)
+        elif whole[: len(prompt)] != prompt:
+            assert "tokens are not a prefix" in str(encoded)
+        else:
+            assert isinstance(encoded, EncodedExample)
+            assert encoded.input_ids == tuple(whole)
+            assert list(encoded.prompt_ids) == prompt
+        assert codec.prompt_lengths([row]) == [len(prompt)]
+
+
+def test_many_rows_are_encoded_as_one_by_one_and_refused_in_their_place(codec: ChatCodec) -> None:
+    broken = example({"content": "One.<|im_end|>Two."})
+    encoded = codec.encode_many([REPLY, broken, TWO_CALLS])
+
+    assert [encoded[0], encoded[2]] == [codec.encode(REPLY), codec.encode(TWO_CALLS)]
+    assert "contains the token that ends the turn" in str(encoded[1])
+    assert codec.encode_many([]) == []
+
+
+def test_prompt_without_any_special_token_is_compared_whole(codec: ChatCodec) -> None:
+    template = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}:{% endif %}"
+    template += "{% if m.role == 'assistant' %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}"
+    plain = ChatCodec(codec.tokenizer, template)
+
+    assert codec.tokenizer.decode(plain.encode(REPLY).prompt_ids) == "wake me at 7 am:"
+
+
+def test_prompt_the_template_refuses_has_no_length(codec: ChatCodec) -> None:
+    refusing = ChatCodec(codec.tokenizer, "{{ raise_exception('no tools') }}")
+    (length,) = refusing.prompt_lengths([REPLY])
+
+    assert isinstance(length, DataError)
+    assert "no tools" in str(length)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from star_edge.contracts import Example
-from star_edge.data.normalise import normalise_row, read_examples_strictly
+from star_edge.data.normalise import normalise_row, read_examples_strictly, read_prompts
 from star_edge.errors import DataError
 
 PARAMETERS = {"type": "object", "properties": {"level": {"type": "integer"}}, "required": ["level"]}
@@ -164,3 +164,22 @@ def test_unusable_row_gives_its_place_and_reason_in_one_line(raw: dict[str, Any]
 
     assert str(caught.value).startswith("/d/f.jsonl:9: ")
     assert "\n" not in str(caught.value)
+
+
+def test_prompt_without_an_answer_gets_an_empty_last_turn(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    asked = {"role": "user", "content": "hi"}
+    rows = [
+        {"messages": [asked], "tools": [{"name": "f"}]},
+        {"messages": [asked, {"role": "assistant", "content": "hello"}]},
+        {"messages": []},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prompt, answered, empty = (row for _, row in read_prompts(path))
+
+    assert isinstance(prompt, Example)
+    assert prompt.prompt == (asked,)
+    assert prompt.target == {"role": "assistant", "content": ""}
+    assert prompt.target_calls == ()
+    assert "ends with the user's turn, not the assistant's" in str(answered)
+    assert "'messages' must be a list of at least a request" in str(empty)
