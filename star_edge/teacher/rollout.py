@@ -10,13 +10,13 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from star_edge.calls.offered import all_offered
 from star_edge.calls.parse import parse_completion
 from star_edge.contracts import Example, TeacherCacheConfig, Tool
 from star_edge.data.chat import ChatCodec
 from star_edge.models.load import LoadedModel
 from star_edge.models.sampling import sample as sample_batch
 from star_edge.progress import Progress, or_quiet
-from star_edge.rl.reward import star
 
 
 class Drawn(Protocol):
@@ -51,8 +51,7 @@ class Rollout:
 def is_valid(text: str, tools: Sequence[Tool]) -> bool:
     """True for a reply that says something, and for calls that parse and name only offered functions and parameters."""
     parsed = parse_completion(text)
-    # The reward is -1 for exactly what must not be learnt; without a target it is 0 or more for all else.
-    return bool(parsed.calls or parsed.reply.strip()) and star(text, {}, tools) >= 0
+    return bool(parsed.calls or parsed.reply) and all_offered(parsed.calls, tools)
 
 
 def sample(
