@@ -15,7 +15,7 @@ Message: TypeAlias = dict[str, Any]
 Tool: TypeAlias = dict[str, Any]
 
 Objective = Literal["ce", "fkl", "rkl", "akl", "ckd"]
-RewardKind = Literal["star"]
+RewardKind = Literal["star", "typed", "binary"]
 Precision = Literal["auto", "float32", "bfloat16"]
 GgufQuantization = Literal["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0"]
 OnnxQuantization = Literal["fp32", "int8"]

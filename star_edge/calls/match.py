@@ -6,6 +6,7 @@ Nothing is filled in and nothing is coerced: `1 == 1.0` because JSON has one kin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from star_edge.contracts import ToolCall
 
 def same_value(a: Any, b: Any) -> bool:
     """Equality of two JSON values; the order of an object's keys does not count, that of a list's items does."""
+    if isinstance(a, str):
+        return isinstance(b, str) and a == b
     if isinstance(a, bool) or isinstance(b, bool):
         return a is b
     if isinstance(a, int | float) and isinstance(b, int | float):
@@ -51,10 +54,22 @@ def argument_hits(predicted: Sequence[ToolCall], target: Sequence[ToolCall]) -> 
     total = sum(len(call.arguments) for call in target)
     if not predicted or not target:
         return 0, total
-    hits = [[_hits(call, wanted) for wanted in target] for call in predicted]
-    if len(predicted) == 1 or len(target) == 1:
-        return max(map(max, hits)), total
-    return _best_sum(hits), total
+    return int(best_sum([[_hits(call, wanted) for wanted in target] for call in predicted])), total
+
+
+def best_sum(gains: Sequence[Sequence[float]]) -> float:
+    """The most that a one-to-one matching of rows and columns gains.
+
+    Args:
+        gains: a row of gains per left member, a column per right member; none of both sides empty, none negative.
+    """
+    if len(gains) == 1 or len(gains[0]) == 1:
+        return max(map(max, gains))
+    # Imported here: half a second that a row with a single call, nearly every row, need not spend.
+    from scipy.optimize import linear_sum_assignment
+
+    rows, columns = linear_sum_assignment(gains, maximize=True)
+    return math.fsum(gains[row][column] for row, column in zip(rows, columns, strict=True))
 
 
 def _hits(call: ToolCall, wanted: ToolCall) -> int:
@@ -63,11 +78,3 @@ def _hits(call: ToolCall, wanted: ToolCall) -> int:
     return sum(
         name in call.arguments and same_value(call.arguments[name], value) for name, value in wanted.arguments.items()
     )
-
-
-def _best_sum(hits: list[list[int]]) -> int:
-    # Imported here: half a second that a row with a single call, nearly every row, need not spend.
-    from scipy.optimize import linear_sum_assignment
-
-    rows, columns = linear_sum_assignment(hits, maximize=True)
-    return sum(hits[row][column] for row, column in zip(rows, columns, strict=True))

@@ -43,7 +43,8 @@ ALLOWED: dict[str, set[str]] = {
 TORCH_FREE = {
     "star_edge.contracts", "star_edge.errors", "star_edge.manifest", "star_edge.progress", "star_edge.recipe",
     "star_edge.recipe_values", "star_edge.cache_folder",
-    "star_edge.calls", "star_edge.evaluate", "star_edge.rl.reward", "star_edge.report", "star_edge_device",
+    "star_edge.calls", "star_edge.evaluate", "star_edge.rl.reward", "star_edge.rl.rewards",
+    "star_edge.report", "star_edge_device",
 }  # fmt: skip
 HEAVY = {"torch", "transformers", "peft", "trl", "accelerate", "datasets", "optimum"}
 

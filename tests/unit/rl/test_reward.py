@@ -1,142 +1,19 @@
-"""The `star` reward: a golden table computed by hand, ROUGE against its package, and what must hold for any text."""
+"""Rewards by name: the one function for all kinds, TRL's form of it, and what importing it costs."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-import time
-from pathlib import Path
+from typing import get_args
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from rouge_score.rouge_scorer import RougeScorer
+from reward_rows import TOOLS, target_of
 
 from star_edge.calls.parse import format_calls
-from star_edge.contracts import ToolCall
+from star_edge.contracts import RewardKind, ToolCall
 from star_edge.errors import DataError, TrainingError
-from star_edge.rl.reward import REWARDS, score, text_similarity, trl_reward
-
-GOLDEN = Path(__file__).parents[2] / "golden" / "reward_star.jsonl"
-ROWS = [json.loads(line) for line in GOLDEN.read_text(encoding="utf-8").splitlines()]
-
-PARAMETERS = ("a", "b", "c")
-TOOLS = [
-    {"name": name, "description": "", "parameters": {"type": "object", "properties": {p: {} for p in PARAMETERS}}}
-    for name in ("f", "g", "h")
-]
-WORDS = st.lists(st.sampled_from(["run", "Running", "dogs", "dog", "C++", "5", "é", "!", "", "day"]), max_size=8).map(
-    " ".join
-)
-VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | WORDS
-    | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("xyz"), inner),
-    max_leaves=5,
-)
-CALL = st.builds(ToolCall, st.sampled_from("fgh"), st.dictionaries(st.sampled_from(PARAMETERS), VALUES))
-CALLS = st.lists(CALL, min_size=1, max_size=4)
-FRAGMENTS = [
-    "<tool_call>",
-    "</tool_call>",
-    '{"name": "f", "arguments": {"a": 1}}',
-    "{",
-    '"',
-    "\ud800",
-    "yyy",
-    "<|im_end|>",
-]
-GARBAGE = st.lists(st.sampled_from(FRAGMENTS) | st.text(st.characters(), max_size=5), max_size=12).map("".join)
-
-
-def target_of(calls: list[ToolCall]) -> dict:
-    return {
-        "role": "assistant",
-        "content": None,
-        "tool_calls": [{"name": c.name, "arguments": c.arguments} for c in calls],
-    }
-
-
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["id"])
-def test_golden_table(row):
-    assert score(row["completion"], row["target"], row["tools"]) == pytest.approx(row["score"], abs=1e-6)
-
-
-def test_golden_table_is_complete():
-    ids = {row["id"] for row in ROWS}
-    assert len(ids) == len(ROWS) >= 40
-    assert sum(row["comment"].startswith("HOLE") for row in ROWS) >= 12
-
-
-@settings(deadline=None)
-@given(CALLS)
-def test_the_target_itself_scores_one(calls):
-    assert score(format_calls(calls), target_of(calls), TOOLS) == 1.0
-
-
-@settings(deadline=None)
-@given(CALLS, st.randoms(use_true_random=False))
-def test_calls_of_different_names_may_come_in_any_order(calls, random):
-    calls = list({call.name: call for call in calls}.values())
-    shuffled = random.sample(calls, len(calls))
-    assert score(format_calls(shuffled), target_of(calls), TOOLS) == pytest.approx(1.0)
-
-
-@settings(deadline=None)
-@given(CALLS, CALLS)
-def test_valid_calls_score_between_zero_and_one(predicted, wanted):
-    assert 0.0 <= score(format_calls(predicted), target_of(wanted), TOOLS) <= 1.0
-
-
-@settings(deadline=None)
-@given(CALLS, CALL)
-def test_an_extra_call_never_helps_an_exact_completion(calls, extra):
-    assert score(format_calls([*calls, extra]), target_of(calls), TOOLS) < 1.0
-
-
-@settings(deadline=None)
-@given(GARBAGE, GARBAGE, CALLS)
-def test_any_text_is_scored(completion, reply, calls):
-    for target in ({"role": "assistant", "content": reply}, target_of(calls)):
-        assert -1.0 <= score(completion, target, TOOLS) <= 1.0
-
-
-@settings(deadline=None)
-@given(GARBAGE)
-def test_a_call_that_was_not_offered_costs_one_whatever_surrounds_it(text):
-    completion = f'{text}<tool_call>{{"name": "nope", "arguments": {{}}}}</tool_call>'
-    assert score(completion, {"content": text}, TOOLS) == -1.0
-
-
-SCORER = RougeScorer(["rougeL"], use_stemmer=True)
-
-
-@settings(deadline=None)
-@given(WORDS | st.text(max_size=30), WORDS | st.text(max_size=30))
-def test_text_similarity_is_the_packages_rouge_l(predicted, wanted):
-    expected = 1.0 if predicted == wanted else SCORER.score(wanted, predicted)["rougeL"].fmeasure
-    assert text_similarity(predicted, wanted) == pytest.approx(expected, abs=1e-12)
-
-
-@pytest.mark.parametrize("text", ["y" * 5000, "yyy " * 5000, "<tool_call>" + '{"a":' * 5000, "[" * 5000, "\ud800"])
-def test_degenerate_completions_are_scored(text):
-    assert -1.0 <= score(text, {"content": "hey " + text}, TOOLS) <= 1.0
-    assert score(text, {"content": None, "tool_calls": [{"name": "f", "arguments": {"a": text}}]}, TOOLS) <= 0.0
-
-
-def test_scoring_takes_less_than_a_millisecond():
-    calls = [ToolCall("f", {"a": f"call my mother at {hour}", "b": hour, "c": [1, 2]}) for hour in range(3)]
-    completion, target = format_calls(calls[::-1]), target_of(calls)
-    score(completion, target, TOOLS)
-    started = time.process_time()
-    for _ in range(100):
-        score(completion, target, TOOLS)
-    assert time.process_time() - started < 0.1
+from star_edge.rl.reward import REWARDS, score, trl_reward
 
 
 def test_bad_arguments_are_refused():
@@ -167,9 +44,21 @@ def test_trl_gets_one_number_a_row_from_objects_or_json_columns():
     }
     assert reward(**rows) == [1.0, 1.0, 1.0, 0.0]
     assert reward.__name__ == "star_reward"
-    assert set(REWARDS) == {"star"}
 
 
-def test_the_reward_needs_no_torch():
-    code = "import sys, star_edge.rl.reward; sys.exit('torch' in sys.modules)"
+@pytest.mark.parametrize("kind", REWARDS)
+def test_every_reward_can_be_asked_for_by_name(kind):
+    calls = [ToolCall("f", {"a": "x"})]
+    assert score(format_calls(calls), target_of(calls), TOOLS, kind=kind) == 1.0
+    assert score("<tool_call>{", target_of(calls), TOOLS, kind=kind) == -1.0
+    assert trl_reward(kind).__name__ == f"{kind}_reward"
+
+
+def test_recipes_may_name_exactly_these_rewards():
+    assert set(get_args(RewardKind)) == set(REWARDS)
+
+
+@pytest.mark.parametrize("package", ["torch", "nltk", "rouge_score", "scipy"])
+def test_importing_the_rewards_does_not_load(package):
+    code = f"import sys, star_edge.rl.reward; sys.exit({package!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,1 @@
+"""One file a reward; `star_edge.rl.reward` picks among them by name."""

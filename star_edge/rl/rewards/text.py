@@ -1,0 +1,132 @@
+"""How alike two strings are as values of a parameter: numbers, signs, codes and symbols count, spelling hardly.
+
+A string is read in two ways, after Unicode's NFKC and case folding. Its *key* is what is left when spelling is taken
+away: spaces, sentence punctuation and the joints of words. Its *atoms* are what a graded comparison may break it
+into: letters of longer words one by one, but numbers, symbols, codes such as `A113` and words of up to three letters
+whole, because `5 km` is nearly `5 m` only to the eye.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+from typing import NamedTuple
+
+from rapidfuzz.distance import Indel
+
+NEAR = 0.95
+"""The similarity of two values that mean the same and are written differently."""
+
+MOST_DIFFERENT_STRINGS = 0.5
+"""What two strings of different meaning may reach."""
+
+_SHORT_WORD = 3
+# A number or a symbol counts as much as a word of four letters.
+_WHOLE_WEIGHT = 4
+
+# Over the shape of a text: a letter, 9 digit, $ symbol, + - . , themselves, blank for the rest.
+# Of 1.2.3 or 01.02.2026 no point is decimal; a comma stands between thousands only before three digits.
+_NUMBER = (
+    r"(?P<number>(?:(?<![a9.+\-])[+\-])?"
+    r"(?:(?<!9\.)(?:9{1,3}(?:,999)+(?!9)|9+)\.9+(?!9|\.9)|9{1,3}(?:,999)+(?!9)|9+))"
+)
+_CODE = r"(?P<code>9*a+9[a9]*)"
+_REST = r"(?P<word>a+)|(?P<symbol>[$+])"
+_PIECES = re.compile(f"{_NUMBER}|{_REST}")
+_ATOMS = re.compile(f"{_CODE}|{_NUMBER}|{_REST}")
+
+_SPELLING = frozenset(";:!?'\"_/")
+_MINUS = "\u2212"
+
+
+def string_similarity(predicted: str, wanted: str) -> float:
+    """1 when equal, `NEAR` when only spelling differs, else at most `MOST_DIFFERENT_STRINGS`.
+
+    For strings of different keys it is `MOST_DIFFERENT_STRINGS * max(0, 2 r - 1)`, where r is the normalised Indel
+    similarity of the atoms (2 * longest common subsequence / total length): unrelated words share about half of
+    their letters, so that half is worth nothing.
+    """
+    if predicted == wanted:
+        return 1.0
+    a, b = _read(predicted), _read(wanted)
+    if not a.key or not b.key:
+        return 0.0
+    if a.key == b.key:
+        return NEAR
+    common = Indel.normalized_similarity(a.atoms, b.atoms, score_cutoff=0.5)
+    return MOST_DIFFERENT_STRINGS * max(0.0, 2 * common - 1)
+
+
+class _Reading(NamedTuple):
+    key: str
+    atoms: tuple[str, ...]
+
+
+@lru_cache(maxsize=4096)
+def _read(text: str) -> _Reading:
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    shape = text.translate(_SHAPES)
+    pieces = (_piece(found.lastgroup, text[slice(*found.span())]) for found in _PIECES.finditer(shape))
+    atoms = (atom for found in _ATOMS.finditer(shape) for atom in _atoms(found.lastgroup, text[slice(*found.span())]))
+    return _Reading("".join(pieces), tuple(atoms))
+
+
+def _piece(kind: str | None, text: str) -> str:
+    # A mark on both sides keeps "1 2" apart from "12", while "new york" may be "newyork".
+    return f"\0{_number(text)}\0" if kind == "number" else text
+
+
+def _atoms(kind: str | None, text: str) -> tuple[str, ...]:
+    if kind == "word":
+        # The blank keeps a word of one letter apart from a letter of a word.
+        is_whole = len(text) <= _SHORT_WORD and not any(map(_is_east_asian, text))
+        return (f" {text}",) * len(text) if is_whole else tuple(text)
+    return (_number(text) if kind == "number" else text,) * _WHOLE_WEIGHT
+
+
+def _number(text: str) -> str:
+    """A number's value in one form: no plus, no thousands, no zeros behind the point, none before 1 or 2 digits.
+
+    A longer run of digits that begins with 0 is an identifier and keeps it.
+    """
+    is_negative = False
+    if not text[0].isdigit():
+        is_negative, text = text[0] != "+", text[1:]
+    whole, _, decimals = text.replace(",", "").partition(".")
+    whole, decimals = ("".join(str(unicodedata.decimal(digit)) for digit in part) for part in (whole, decimals))
+    if len(whole) <= 2:
+        whole = whole.lstrip("0") or "0"
+    value = ".".join(filter(None, [whole, decimals.rstrip("0")]))
+    return f"-{value}" if is_negative and value != "0" else value
+
+
+def _is_east_asian(character: str) -> bool:
+    """Scripts from the CJK radicals on write a word in one to three characters and no blanks between words."""
+    return character >= "\u2e80"
+
+
+class _Shapes:
+    """A table for `str.translate`: each character's kind."""
+
+    def __getitem__(self, code: int) -> str:
+        return _kind(chr(code))
+
+
+@lru_cache(maxsize=4096)
+def _kind(character: str) -> str:
+    category = unicodedata.category(character)
+    if character in "+.,":
+        return character
+    if category == "Pd" or character == _MINUS:
+        return "-"
+    if category == "Nd":
+        return "9"
+    if category[0] in "LMN":
+        return "a"
+    if category[0] in "ZC" or character in _SPELLING or (category[0] == "P" and not character.isascii()):
+        return " "
+    return "$"
+
+
+_SHAPES = _Shapes()
