@@ -409,6 +409,35 @@ class Accuracy:
 
 
 @dataclass(frozen=True, slots=True)
+class Score:
+    """One line of a suite's result: a share in [0, 1] with its 95 % interval.
+
+    n: cases, or whatever the share counts; is_aggregate: it is a weighted mean of other lines.
+    """
+
+    label: str
+    value: float
+    n: int
+    low: float
+    high: float
+    is_aggregate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreDifference:
+    """`value` of one model minus `reference` of another over the same cases, with its paired 95 % interval."""
+
+    label: str
+    n: int
+    value: float
+    reference: float
+    difference: float
+    low: float
+    high: float
+    is_aggregate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Latency:
     """Speed of one file on one runtime. Cold TTFT is the first prompt after loading; warm ones are all after it.
 

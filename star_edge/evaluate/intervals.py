@@ -1,4 +1,4 @@
-"""95 % intervals: Wilson's for one rate, a paired bootstrap for the difference of two."""
+"""95 % intervals: Wilson's for one rate, the bootstrap for the difference of two and for weighted means of rates."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 # The 97.5 % point of the standard normal distribution.
 Z_95 = 1.959963984540054
@@ -50,3 +51,30 @@ def paired_bootstrap(
     means = np.array([differences[random.integers(0, n, n)].mean() for _ in range(resamples)])
     low, high = np.quantile(means, [0.025, 0.975])
     return float(differences.mean()), float(low), float(high)
+
+
+def stratified_bootstrap(
+    strata: Sequence[tuple[float, Sequence[int], Sequence[int]]], *, seed: int = 0, resamples: int = 10_000
+) -> tuple[float, float]:
+    """Percentile bootstrap interval, at 95 %, of a weighted mean of rates whose cases are drawn within their stratum.
+
+    Cases that count alike are drawn together: how often each kind of case comes up in a resample is one draw from a
+    multinomial distribution (for right or wrong: a binomial one), which is the same as drawing case after case.
+
+    Args:
+        strata: weight, and for each case its points and the points that were to be had (above 0); for a paired
+            difference the points are one model's minus the other's.
+    Returns: low and high.
+    Raises: ValueError: a stratum without cases.
+    Source: Efron and Tibshirani 1993, "An introduction to the bootstrap", chapters 8 and 13.
+    """
+    random = np.random.default_rng(seed)
+    means = np.zeros(resamples)
+    for weight, points, possible in strata:
+        kinds, counts = np.unique(np.array([points, possible], dtype=np.int64), axis=1, return_counts=True)
+        if not len(counts):
+            raise ValueError("a bootstrap needs cases in every stratum")
+        drawn: NDArray[np.int64] = random.multinomial(counts.sum(), counts / counts.sum(), size=resamples)
+        means += weight * (drawn @ kinds[0]) / (drawn @ kinds[1])
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
