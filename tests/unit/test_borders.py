@@ -29,6 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "star_edge.recipe_values": set(),
     "star_edge.calls": set(),
     "star_edge.evaluate": {"star_edge.calls", "star_edge.cache_folder"},
+    "star_edge.evaluate.rows": {"star_edge.calls", "star_edge.evaluate", "star_edge.data.normalise"},
     **{stage: {"star_edge.calls", *SCORES, *STAGES} for stage in STAGES},
     "star_edge.report": set(),
     "star_edge_export": {"star_edge.calls", "star_edge.models", "star_edge.data"},

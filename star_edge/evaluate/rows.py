@@ -1,0 +1,104 @@
+"""A file of rows with answers as a suite: a held-out split of our own, or anybody's."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from star_edge.contracts import Accuracy, Example, Score
+from star_edge.data.normalise import read_evaluation, refuse_bad
+from star_edge.errors import EvaluationError
+from star_edge.evaluate.measures import Measure, Stratum, SuiteScores
+from star_edge.evaluate.scores import CaseVerdict, accuracy, judge
+from star_edge.evaluate.selection import NO_OUTPUT, Missing, check_ids, evenly
+from star_edge.manifest import sha256_file
+
+
+class RowsSuite:
+    """A case is right when its calls are exactly those that are due, or when it rightly has none."""
+
+    def __init__(self, path: Path, limit: int | None = None) -> None:
+        """Read the rows.
+
+        Raises: DataError: a row cannot be read. EvaluationError: there is none.
+        """
+        rows, bad = read_evaluation(path)
+        refuse_bad(path, rows, bad, remedy="mend or remove them; `star-edge data check` lists all")
+        if not rows:
+            raise EvaluationError(f"{path}: no rows to evaluate on; give a JSONL file with at least one")
+        self.name = str(path)
+        self.version = f"sha256:{sha256_file(path)}"
+        self.examples = tuple(evenly(rows, limit))
+        self._known = [row.id for row in rows]
+
+    @property
+    def ids(self) -> list[str]:
+        return [example.id for example in self.examples]
+
+    def judge(self, texts: Mapping[str, str], *, missing: Missing = "refuse") -> SuiteScores:
+        """As `star_edge.evaluate.suites.Suite.judge`."""
+        check_ids(texts, wanted=self.ids, known=self._known, missing=missing)
+        verdicts = [judge(example, texts[example.id]) for example in self.examples if example.id in texts]
+        reasons = {verdict.id: reason for verdict in verdicts if (reason := _reason(verdict)) is not None}
+        if missing == "wrong":
+            absent = [example for example in self.examples if example.id not in texts]
+            verdicts += [_unanswered(example) for example in absent]
+            reasons |= {example.id: NO_OUTPUT for example in absent}
+        return SuiteScores(
+            suite=self.name,
+            version=self.version,
+            scores=_scores(accuracy(verdicts)),
+            verdicts={verdict.id: verdict.id not in reasons for verdict in verdicts},
+            reasons=reasons,
+            measures=_measures(verdicts),
+        )
+
+
+def _reason(verdict: CaseVerdict) -> str | None:
+    """Why a row is wrong; None when it is right."""
+    if verdict.false_call:
+        return "calls where no call is due"
+    if not verdict.has_target_calls or verdict.exact_call:
+        return None
+    if verdict.malformed:
+        return "a call that cannot be read"
+    if verdict.missed_call:
+        return "no call where one is due"
+    return "other arguments than are due" if verdict.name else "other functions than are due"
+
+
+def _unanswered(example: Example) -> CaseVerdict:
+    """The worst verdict there is."""
+    due = example.target_calls
+    return CaseVerdict(
+        id=example.id,
+        has_target_calls=bool(due),
+        exact_call=False,
+        name=False,
+        argument_right=0,
+        argument_total=sum(len(call.arguments) for call in due),
+        false_call=not due,
+        missed_call=bool(due),
+        malformed=True,
+    )
+
+
+def _scores(rates: Accuracy) -> tuple[Score, ...]:
+    """The rates that concern any row, with their Wilson intervals."""
+    named = {field.name: getattr(rates, field.name) for field in dataclasses.fields(rates)}
+    return tuple(Score(label, rate.value, rate.n, rate.low, rate.high) for label, rate in named.items() if rate.n)
+
+
+def _measures(verdicts: Sequence[CaseVerdict]) -> tuple[Measure, ...]:
+    """The same rates case by case, for a comparison."""
+    due = [verdict for verdict in verdicts if verdict.has_target_calls]
+    points = {
+        "exact_call": {verdict.id: (int(verdict.exact_call), 1) for verdict in due},
+        "name": {verdict.id: (int(verdict.name), 1) for verdict in due},
+        "argument": {v.id: (v.argument_right, v.argument_total) for v in due if v.argument_total},
+        "false_call": {v.id: (int(v.false_call), 1) for v in verdicts if not v.has_target_calls},
+        "missed_call": {verdict.id: (int(verdict.missed_call), 1) for verdict in due},
+        "malformed": {verdict.id: (int(verdict.malformed), 1) for verdict in verdicts},
+    }
+    return tuple(Measure(label, (Stratum(1.0, cases),)) for label, cases in points.items() if cases)
