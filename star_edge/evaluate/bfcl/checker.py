@@ -17,6 +17,8 @@ from star_edge.evaluate.bfcl.arguments import argument_error
 from star_edge.evaluate.bfcl.cases import BfclCase
 from star_edge.evaluate.bfcl.tools import Language
 
+# How the reason of a case begins on which the published checker stops with an exception.
+CANNOT_JUDGE = "cannot be judged"
 # What the published checker can stop with on documents, values and accepted values of unexpected shape.
 _UNJUDGEABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, StopIteration)
 
@@ -50,7 +52,7 @@ def check(case: BfclCase, calls: Sequence[ToolCall]) -> str | None:
     try:
         return _calls_error(case, calls) or None
     except _UNJUDGEABLE as error:
-        return f"cannot be judged: {type(error).__name__}: {error}"
+        return f"{CANNOT_JUDGE}: {type(error).__name__}: {error}"
 
 
 def _presence_error(case: BfclCase, calls: Sequence[ToolCall]) -> str | None:
