@@ -5,11 +5,19 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import pytest_socket
 
-CACHE_VARIABLES = ("HF_HOME", "XDG_CACHE_HOME")
+from star_edge.cache_folder import cache_folder
+
+if TYPE_CHECKING:
+    from star_edge.evaluate.bfcl.cases import BfclCase
+
+CACHE_VARIABLES = ("HF_HOME", "XDG_CACHE_HOME", "STAR_EDGE_CACHE")
+# That of whoever runs the tests, read before it is redirected: a published wheel is downloaded once, not once a run.
+REAL_CACHE = cache_folder()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -34,6 +42,26 @@ def caches_redirected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def sockets_blocked() -> None:
     """A test that reaches for the network fails."""
     pytest_socket.disable_socket(allow_unix_socket=True)
+
+
+@pytest.fixture(scope="session")
+def bfcl_wheel() -> Path:
+    """The published bfcl-eval wheel; the test is skipped, saying why, where pip cannot get it."""
+    from star_edge.errors import EvaluationError
+    from star_edge.evaluate.bfcl.wheel import fetch
+
+    try:
+        return fetch(REAL_CACHE)
+    except EvaluationError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def bfcl_cases(bfcl_wheel: Path) -> tuple[BfclCase, ...]:
+    """All 3,641 single-turn cases."""
+    from star_edge.evaluate.bfcl.cases import load
+
+    return load(wheel=bfcl_wheel)
 
 
 @pytest.fixture(scope="session")
