@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import TypeAlias
 
@@ -31,20 +31,30 @@ def greedy(
         prompts: (id, rendered prompt text) pairs; the text is tokenised without adding special tokens.
     Returns: one Generation a prompt, in the order given; token_ids leave out the end token.
     """
+    done: dict[int, Generation] = {}
+    batches = greedy_batches(loaded, prompts, max_new_tokens=max_new_tokens, rows_per_forward=rows_per_forward)
+    with closing(or_quiet(progress).bar("generate", len(prompts))) as bar:
+        for batch in batches:
+            done |= batch
+            bar.update(len(done))
+    return [done[index] for index in range(len(prompts))]
+
+
+def greedy_batches(
+    loaded: LoadedModel, prompts: Sequence[tuple[str, str]], *, max_new_tokens: int, rows_per_forward: int
+) -> Iterator[dict[int, Generation]]:
+    """As `greedy`, a batch at a time, as soon as it is done: index among the prompts -> its Generation."""
     encoded = [loaded.tokenizer(text, add_special_tokens=False)["input_ids"] for _, text in prompts]
     # Similar lengths share a batch: padding costs as much as tokens do.
     order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
-    batches = [order[start : start + rows_per_forward] for start in range(0, len(order), rows_per_forward)]
-    done: dict[int, Generation] = {}
-    with closing(or_quiet(progress).bar("generate", len(prompts))) as bar:
-        for batch in batches:
-            ids = [encoded[index] for index in batch]
-            rows = decode_rows(loaded, ids, max_new_tokens=max_new_tokens, pick=most_likely)
-            for index, (new_ids, stopped) in zip(batch, rows, strict=True):
-                text = loaded.tokenizer.decode(new_ids, skip_special_tokens=False)
-                done[index] = Generation(prompts[index][0], text, tuple(new_ids), len(encoded[index]), stopped)
-            bar.update(len(done))
-    return [done[index] for index in range(len(prompts))]
+    for start in range(0, len(order), rows_per_forward):
+        batch = order[start : start + rows_per_forward]
+        rows = decode_rows(loaded, [encoded[index] for index in batch], max_new_tokens=max_new_tokens, pick=most_likely)
+        done = {}
+        for index, (new_ids, stopped) in zip(batch, rows, strict=True):
+            text = loaded.tokenizer.decode(new_ids, skip_special_tokens=False)
+            done[index] = Generation(prompts[index][0], text, tuple(new_ids), len(encoded[index]), stopped)
+        yield done
 
 
 def most_likely(logits: Tensor) -> Tensor:
