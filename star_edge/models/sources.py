@@ -4,48 +4,72 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from star_edge.contracts import ModelConfig
 from star_edge.errors import ModelError
-from star_edge.manifest import hash_json, sha256_file
+from star_edge.manifest import hash_json, read_json, sha256_file
 from star_edge.models.folder import CONFIG, GENERATION_CONFIG, TOKENIZER_FILES
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 HUB_FILES = ("*.safetensors", "model.safetensors.index.json", CONFIG, GENERATION_CONFIG, *TOKENIZER_FILES)
 PACKAGE = "package:"
+ADAPTER = "adapter_config.json"
 
 
 @dataclass(frozen=True, slots=True)
-class ResolvedSource:
-    """A model's files, found. `label` is what a person calls it; `fingerprint` changes when the weights do."""
+class FoundSource:
+    """A model's files, found. `label` is what a person calls it."""
 
     kind: Literal["hub", "folder", "gguf"]
     path: Path
     label: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedSource(FoundSource):
+    """A model's files with a `fingerprint` that changes when the weights do."""
+
     fingerprint: str
 
 
 def resolve_source(config: ModelConfig) -> ResolvedSource:
+    """Find a model as `find_source` does, and fingerprint it.
+
+    Raises: ModelError: nothing is there, or a hub id has no revision.
+    """
+    found = find_source(config)
+    if found.kind == "hub":
+        # A snapshot's folder is named after its commit, which a tag is not.
+        fingerprint = hash_json({"hub": config.source, "commit": found.path.name})
+    else:
+        fingerprint = sha256_file(found.path) if found.kind == "gguf" else folder_fingerprint(found.path)
+    return ResolvedSource(found.kind, found.path, found.label, fingerprint)
+
+
+def find_source(config: ModelConfig, *, hub_files: Sequence[str] = HUB_FILES) -> FoundSource:
     """Find a model: `package:NAME`, a `.gguf` file, a folder, or a hub id (fetched when it is not cached).
 
+    Args:
+        hub_files: patterns of the files that are fetched from a hub.
     Raises: ModelError: nothing is there, or a hub id has no revision.
     """
     source = config.source
     path = Path(source).expanduser()
     if source.startswith(PACKAGE):
         file = packaged_gguf(source.removeprefix(PACKAGE))
-        return ResolvedSource("gguf", file, f"{file.stem} ({source})", sha256_file(file))
+        return FoundSource("gguf", file, f"{file.stem} ({source})")
     if path.suffix == ".gguf":
         if not path.is_file():
             raise ModelError(f"{source}: no such file; give the path of a GGUF file")
-        return ResolvedSource("gguf", path, path.stem, sha256_file(path))
+        return FoundSource("gguf", path, path.stem)
     if path.is_dir():
-        return ResolvedSource("folder", path, path.name, folder_fingerprint(path))
+        return FoundSource("folder", path, path.name)
     if HUB_ID.fullmatch(source):
-        return _from_hub(source, config.revision)
+        return _from_hub(source, config.revision, hub_files)
     raise ModelError(f"{source}: not found; give a folder, a .gguf file, package:NAME, or a hub id with a revision")
 
 
@@ -71,7 +95,31 @@ def folder_fingerprint(folder: Path) -> str:
     return hash_json({file.name: sha256_file(file) for file in files})
 
 
-def _from_hub(repository: str, revision: str | None) -> ResolvedSource:
+def checkpoint_fingerprints(folder: Path) -> dict[str, str]:
+    """Hashes of all that decides what a model folder answers: its own files, and for an adapter its settings and base.
+
+    Raises: ModelError: an adapter whose base is not there.
+    """
+    found = {"folder": folder_fingerprint(folder)}
+    if (folder / ADAPTER).is_file():
+        found |= {"adapter": sha256_file(folder / ADAPTER), "base": folder_fingerprint(adapter_base(folder))}
+    return found
+
+
+def adapter_base(folder: Path) -> Path:
+    """The local folder of the model that a LoRA adapter sits on, as its adapter_config.json names it.
+
+    Raises: ModelError: it is not there.
+    """
+    base = Path(str(read_json(folder / ADAPTER).get("base_model_name_or_path")))
+    if not base.is_dir():
+        raise ModelError(
+            f"{folder / ADAPTER}: its base model {base} is no local folder; put the model there or edit the path"
+        )
+    return base
+
+
+def _from_hub(repository: str, revision: str | None, files: Sequence[str]) -> FoundSource:
     if revision is None:
         raise ModelError(
             f"{repository}: a hub id needs a revision, as it may change under a run; pin it: revision: <commit or tag>"
@@ -81,11 +129,10 @@ def _from_hub(repository: str, revision: str | None) -> ResolvedSource:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        path = Path(snapshot_download(repository, revision=revision, allow_patterns=list(HUB_FILES)))
+        path = Path(snapshot_download(repository, revision=revision, allow_patterns=list(files)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
             f"{repository}@{revision}: cannot be fetched ({reason}); check id, revision and network, or give a folder"
         ) from error
-    # A snapshot's folder is named after its commit, which a tag is not.
-    return ResolvedSource("hub", path, f"{repository}@{revision}", hash_json({"hub": repository, "commit": path.name}))
+    return FoundSource("hub", path, f"{repository}@{revision}")

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from star_edge.contracts import Bundle, Checkpoint, Example, ExportConfig, Generation, ModelConfig, ValidateConfig
 from star_edge.errors import ArtifactError, ExportError
-from star_edge.manifest import MANIFEST, hash_json, holds_anything, read_json, replacing, sha256_file, write_atomic
+from star_edge.manifest import MANIFEST, hash_json, holds_anything, read_json, replacing, write_atomic
 from star_edge.models.load import LoadedModel, load, prepare
 from star_edge.models.merge import merge
-from star_edge.models.sources import folder_fingerprint
+from star_edge.models.sources import ADAPTER, adapter_base, checkpoint_fingerprints
 from star_edge.parity.answers import torch_answers
 from star_edge.parity.check import check_file
 from star_edge.parity.probes import probe_examples
@@ -24,7 +24,6 @@ from star_edge_export.bundle import Format, bundle_name, model_file, read_bundle
 SCRATCH = "scratch"
 ANSWERS = "answers"
 EXPORT = "export.json"
-ADAPTER = "adapter_config.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +159,7 @@ def export_checkpoint(
     if not folder.is_dir():
         raise ExportError(f"{folder}: no such folder; give a checkpoint, for example runs/quickstart/merge/model")
     limits = ValidateConfig(threads=1, max_new_tokens=48)
-    _claim(out, folder, hash_json({"source": _fingerprints(folder), "limits": limits}))
+    _claim(out, folder, hash_json({"source": checkpoint_fingerprints(folder), "limits": limits}))
     checkpoint = _model_folder(folder, out / "model")
     bundles = export_all(
         config, limits, checkpoint, probe_examples(), out, answers=out / ANSWERS, device=device, progress=progress
@@ -185,25 +184,8 @@ def _claim(out: Path, folder: Path, key: str) -> None:
         )
 
 
-def _fingerprints(folder: Path) -> dict[str, str]:
-    """Hashes of all that decides what is exported: the folder's own, and for an adapter its base's."""
-    found = {"folder": folder_fingerprint(folder)}
-    if (folder / ADAPTER).is_file():
-        found |= {"adapter": sha256_file(folder / ADAPTER), "base": folder_fingerprint(_base_of(folder))}
-    return found
-
-
-def _base_of(folder: Path) -> Path:
-    base = Path(str(read_json(folder / ADAPTER).get("base_model_name_or_path")))
-    if not base.is_dir():
-        raise ExportError(
-            f"{folder / ADAPTER}: its base model {base} is no local folder; put the model there or edit the path"
-        )
-    return base
-
-
 def _model_folder(folder: Path, out: Path) -> Checkpoint:
     """A folder with all an export reads: the adapter merged, a template that shows the tools."""
     if not (folder / ADAPTER).is_file():
         return prepare(ModelConfig(source=str(folder)), out)
-    return merge(Checkpoint(folder, "adapter", _base_of(folder)), out)
+    return merge(Checkpoint(folder, "adapter", adapter_base(folder)), out)
