@@ -91,7 +91,7 @@ def prepare(config: ModelConfig, out: Path) -> Checkpoint:
         _prune_folder(out, config.keep_layers)
     if config.plain_text_tokens:
         read_as_text(out, config.plain_text_tokens)
-    _choose_template(config, out)
+    choose_template(config, out)
     return Checkpoint(out, "base")
 
 
@@ -146,7 +146,11 @@ def save_model(model: Any, folder: Path) -> None:
         ) from error
 
 
-def _choose_template(config: ModelConfig, folder: Path) -> None:
+def choose_template(config: ModelConfig, folder: Path) -> None:
+    """Write the folder's `chat_template.jinja` as `prepare` says, and make our Hermes template's turn end its stop.
+
+    Raises: ModelError: the model's own template is asked for and there is none, or the tokenizer lacks the turn end.
+    """
     if config.chat_template == "hermes":
         template = HERMES
     elif config.chat_template == "model":
