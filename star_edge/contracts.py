@@ -187,6 +187,8 @@ class OptimizerConfig:
 
     precision: of the products; weights and losses are float32. `auto` is bfloat16 where the hardware multiplies it
     natively (a GPU; a CPU with AVX512-BF16 or AMX, where it saves a third of the time), else float32.
+    tokens_per_forward: the most tokens that go through the model together, a prompt that rows share counted once; a
+        longer row goes alone. When it is null, `rows_per_forward` limits the rows instead.
     """
 
     lr: float = 3e-6
@@ -194,6 +196,7 @@ class OptimizerConfig:
     warmup_share: float = 0.1
     rows_per_step: int = 128
     rows_per_forward: int = 8
+    tokens_per_forward: int | None = None
     epochs: float = 1.0
     max_steps: int | None = None
     save_every: int = 50

@@ -1,26 +1,30 @@
 """CKD, its baselines and supervised fine-tuning: one Trainer, a teacher signal, an objective.
 
-Rows of a batch have like lengths, and rows of one prompt share its computation (`star_edge.models.packing`). Hidden
-states are taken at counted positions only, and the objective sees their logits a chunk at a time, so no (batch,
-time, vocabulary) tensor exists. Layers below the first trainable weight get no backward pass.
+A batch of the Trainer is a device's share of one optimizer step. It goes through the model in parts without padding,
+in which rows of one prompt share its computation (`star_edge.models.packing`). Hidden states are taken at counted
+positions only, and the objective sees their logits a chunk at a time, so no (time, vocabulary) tensor exists. Layers
+below the first trainable weight get no backward pass.
+
+Weights and optimizer states are float32; under autocast every forward multiplies bfloat16 copies of the weights.
+Making the copies is a thousandth of the work of a forward of a few thousand tokens, and checkpoints stay exact.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Sampler
 from transformers import Trainer, TrainingArguments
 
 from star_edge.contracts import Checkpoint, DistillConfig, OptimizerConfig, TeacherCache, TuningConfig
 from star_edge.data.chat import EncodedExample
+from star_edge.distill.batches import Row, ShuffledPrompts, by_rows, by_tokens
 from star_edge.distill.chunked import Objective, chunked_objective_sum
 from star_edge.distill.objectives import BASELINES, objective_of
 from star_edge.distill.training import (
@@ -33,53 +37,13 @@ from star_edge.distill.training import (
 )
 from star_edge.errors import TrainingError
 from star_edge.models.load import tokenizer_fingerprint, tokenizer_folder
-from star_edge.models.packing import Batch, Tokens, add_counted_forward, pack
+from star_edge.models.packing import MODEL_INPUTS, add_counted_forward, pack
 from star_edge.progress import Progress, or_quiet
 from star_edge.teacher.cache import check_compatible, open_cache, read_manifest
-from star_edge.teacher.signal import BATCH_INPUTS, CachedSignal, LabelSignal, TeacherSignal
+from star_edge.teacher.signal import CachedSignal, LabelSignal, TeacherSignal
 
-FORWARDS_SORTED_TOGETHER = 32
-"""Rows of that many forwards are sorted by length together: little padding, and still a fair mix of lengths."""
-
-Row = tuple[Tokens, Tokens]
-
-
-class LikeLengths(Sampler[int]):
-    """Row numbers such that each run of `rows_per_forward` has like lengths and keeps rows of a prompt together.
-
-    The order depends on the seed and the epoch alone.
-    """
-
-    def __init__(self, rows: Sequence[Row], rows_per_forward: int, *, seed: int) -> None:
-        grouped = itertools.groupby(range(len(rows)), key=lambda number: tuple(rows[number][0]))
-        self._groups = [list(numbers) for _, numbers in grouped]
-        self._lengths = [len(prompt) + len(completion) for prompt, completion in rows]
-        self._size = rows_per_forward
-        self._seed = seed
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by accelerate before every epoch."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self._lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
-        groups = [self._groups[place] for place in torch.randperm(len(self._groups), generator=generator).tolist()]
-        forwards: list[list[int]] = []
-        left: list[int] = []
-        window = max(1, FORWARDS_SORTED_TOGETHER * self._size * len(groups) // max(1, len(self._lengths)))
-        for start in range(0, len(groups), window):
-            together = sorted(groups[start : start + window], key=lambda group: self._lengths[group[0]])
-            numbers = left + [number for group in together for number in group]
-            whole = len(numbers) // self._size * self._size
-            forwards += [numbers[place : place + self._size] for place in range(0, whole, self._size)]
-            left = numbers[whole:]
-        for place in torch.randperm(len(forwards), generator=generator).tolist():
-            yield from forwards[place]
-        yield from left
+Batch = dict[str, Any]
+"""What `pack` makes of some rows, and `rows`, their numbers."""
 
 
 class DistillTrainer(Trainer):  # type: ignore[misc]
@@ -87,7 +51,8 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
 
     Args:
         rows: (prompt ids, completion ids); the loss is the mean over all completion tokens of an optimizer step,
-            over its accumulation steps and devices alike.
+            over its forwards and devices alike.
+        optimizer: how many rows or tokens a forward takes.
         cpu_bfloat16: multiply in bfloat16 on a CPU; on a GPU `args.bf16` does it.
     """
 
@@ -99,33 +64,68 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         rows: Sequence[Row],
         signal: TeacherSignal,
         objective: Objective,
+        optimizer: OptimizerConfig,
         chunk: int,
-        pad_id: int,
         cpu_bfloat16: bool = False,
     ) -> None:
         self._cpu_bfloat16 = cpu_bfloat16
         self._rows = rows
         self._signal = signal
         self._objective = objective
+        self._config = optimizer
         self._chunk = chunk
-        self._pad_id = pad_id
         add_counted_forward(model)
-        super().__init__(model=model, args=args, data_collator=self._batch, train_dataset=range(len(rows)))
-        # The loss is divided by the whole step's counted tokens below, so the Trainer must count them and not
-        # divide by the number of accumulation steps.
+        super().__init__(model=model, args=args, data_collator=self._step, train_dataset=range(len(rows)))
+        # The loss is divided by the whole step's counted tokens below, so the Trainer must not divide it again.
         self.model_accepts_loss_kwargs = True
 
-    def _batch(self, numbers: Sequence[int]) -> Batch:
-        batch = pack([self._rows[number] for number in numbers], pad_id=self._pad_id)
-        return batch | {"rows": torch.tensor(numbers)}
+    def _step(self, numbers: Sequence[int]) -> dict[str, list[Batch]]:
+        """A device's share of a step, cut into forwards."""
+        if self._config.tokens_per_forward is None:
+            parts = by_rows(numbers, self._config.rows_per_forward)
+        else:
+            parts = by_tokens(self._rows, numbers, self._config.tokens_per_forward)
+        return {"forwards": [pack([self._rows[n] for n in part]) | {"rows": part} for part in parts]}
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> LikeLengths:
-        return LikeLengths(self._rows, self.args.per_device_train_batch_size, seed=self.args.seed)
+    def _get_train_sampler(self, train_dataset: Any = None) -> ShuffledPrompts:
+        return ShuffledPrompts(self._rows, seed=self.args.seed)
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not estimated: the Trainer's rule knows neither packed rows nor uncounted positions."""
+        return 0
+
+    def training_step(
+        self, model: Any, inputs: dict[str, list[Batch]], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """Forward and backward of a device's share of a step; gradients are exchanged in its last backward.
+
+        Returns: scalar, this device's share of the step's loss.
+        """
+        forwards = inputs["forwards"]
+        counted, most = self._over_devices(sum(len(batch["labels"]) for batch in forwards), len(forwards))
+        work: list[tuple[Batch, float]] = [(batch, counted) for batch in forwards]
+        if self.is_fsdp_enabled:
+            # Every forward gathers weights from all devices, so all need as many: the spare ones count for nothing.
+            shortest = min(forwards, key=lambda batch: batch["input_ids"].shape[1])
+            work = [(shortest, math.inf)] * (most - len(forwards)) + work
+        total = torch.zeros((), device=self.args.device)
+        for number, (batch, positions) in enumerate(work, start=1):
+            with nullcontext() if number == len(work) else self.accelerator.no_sync(model):
+                total += super().training_step(model, batch, positions)
+        return total
+
+    def _over_devices(self, counted: int, forwards: int) -> tuple[int, int]:
+        """Counted positions of the step on all devices, and the most forwards that one of them needs."""
+        if self.accelerator.num_processes == 1:
+            return counted, forwards
+        mine = torch.tensor([[counted, forwards]], device=self.accelerator.device)
+        everyone = self.accelerator.gather(mine)
+        return int(everyone[:, 0].sum()), int(everyone[:, 1].max())
 
     def compute_loss(
-        self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Tensor | int | None = None
+        self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: float = 1
     ) -> Tensor:
-        """The batch's share of the step's loss: its summed objective over the step's counted tokens.
+        """A forward's share of the step's loss: its summed objective over the step's counted positions.
 
         Gradients are averaged over devices afterwards, hence the factor of their number.
         """
@@ -138,9 +138,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
             chunk=self._chunk,
         )
         with torch.autocast("cpu", torch.bfloat16, enabled=self._cpu_bfloat16):
-            total: Tensor = model(**{name: inputs[name] for name in BATCH_INPUTS if name in inputs}, then=objective)
-        if num_items_in_batch is None:
-            num_items_in_batch = self.accelerator.num_processes * max(1, len(inputs["sources"]))
+            total: Tensor = model(**{name: inputs[name] for name in MODEL_INPUTS}, then=objective)
         return total.mul(self.accelerator.num_processes / num_items_in_batch)
 
 
@@ -177,7 +175,6 @@ def run_ckd(
         config.optimizer,
         out,
         chunk=config.chunk,
-        pad_id=loaded.tokenizer.pad_token_id,
         stage="ckd",
         device=device,
         seed=seed,
@@ -211,7 +208,6 @@ def run_sft(
         optimizer,
         out,
         chunk=DistillConfig().chunk,
-        pad_id=loaded.tokenizer.pad_token_id,
         stage=stage,
         device=device,
         seed=seed,
@@ -229,7 +225,6 @@ def _run(
     out: Path,
     *,
     chunk: int,
-    pad_id: int,
     stage: str,
     device: str,
     seed: int,
@@ -244,8 +239,8 @@ def _run(
         rows=rows,
         signal=signal,
         objective=objective,
+        optimizer=optimizer,
         chunk=chunk,
-        pad_id=pad_id,
         cpu_bfloat16=device == "cpu" and uses_bfloat16(optimizer.precision, device),
     )
     run_to_end(trainer, out, what=stage, progress=progress)
@@ -259,24 +254,19 @@ def training_arguments(
 
     Raises: TrainingError: the devices cannot share `rows_per_step` evenly.
     """
-    rows_per_forward, forwards = rows_per_device(
-        optimizer.rows_per_step, optimizer.rows_per_forward, what="optimizer.rows_per_step"
-    )
+    share, _ = rows_per_device(optimizer.rows_per_step, optimizer.rows_per_step, what="optimizer.rows_per_step")
     steps = optimizer.max_steps or math.ceil(math.ceil(rows / optimizer.rows_per_step) * optimizer.epochs)
     args = TrainingArguments(
         **common_arguments(
             out, device=device, seed=seed, save_every=optimizer.save_every, precision=optimizer.precision
         ),
-        per_device_train_batch_size=rows_per_forward,
-        gradient_accumulation_steps=forwards,
+        per_device_train_batch_size=share,
         learning_rate=optimizer.lr,
         weight_decay=optimizer.weight_decay,
         lr_scheduler_type="cosine",
         warmup_steps=round(optimizer.warmup_share * steps),
         num_train_epochs=optimizer.epochs,
         max_steps=optimizer.max_steps or -1,
-        average_tokens_across_devices=True,
-        label_names=["labels"],
     )
     args._n_gpu = 1  # several GPUs are used through torchrun or accelerate, never through DataParallel
     return args

@@ -1,8 +1,8 @@
 """Prompt once, completions behind it: batches in which no prompt is computed twice, and logits only where they count.
 
-Rows that follow each other and share a prompt become one sequence: the prompt, then each completion at the
-positions right behind it, blind to the other completions. A sequence with one completion is an ordinary causal row
-padded on the right, which needs no mask at all.
+A batch is one long sequence without padding. Rows that follow each other and share a prompt become one document of
+it: the prompt, then each completion at the positions right behind the prompt, blind to the other completions
+(`star_edge.models.packed_attention`).
 """
 
 from __future__ import annotations
@@ -15,68 +15,59 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from star_edge.errors import ModelError
-
-UNCOUNTED = -100
-PROMPT, PADDING = 0, -1
+from star_edge.models.packed_attention import (
+    block_mask_of,
+    documents_of,
+    packed_attention,
+    padded_to_blocks,
+    uses_flex,
+)
 
 Tokens: TypeAlias = Sequence[int]
 Batch: TypeAlias = dict[str, Tensor]
 OnHidden: TypeAlias = Callable[[Tensor, Tensor], Any]  # (N, H) hidden states, (V, H) head weight -> anything
 
+MODEL_INPUTS = ("input_ids", "positions", "visible", "sources")
+"""The tensors of a batch that the counted forward takes."""
 
-def pack(rows: Sequence[tuple[Tokens, Tokens]], *, pad_id: int) -> Batch:
-    """Rows of (prompt ids, completion ids) as a batch of packed sequences.
 
-    Returns: int64 tensors, B sequences of length T, N completion tokens in all:
-        input_ids: (B, T).
-        labels: (B, T), the token where it is a completion's, else -100; row-major this is the order of the rows.
-        sources: (N,), for each completion token the place in the flattened (B * T) of the state that predicts it.
-        positions, segments: (B, T), only when a prompt has several completions; a segment is 0 for the prompt,
-            1, 2, ... for its completions and -1 for padding.
+def pack(rows: Sequence[tuple[Tokens, Tokens]]) -> Batch:
+    """Rows of (prompt ids, completion ids), none of them empty, as one packed sequence.
+
+    Returns: T tokens, N of them in completions:
+        input_ids, positions: (1, T) int64.
+        visible: (3, T) int32: for each token where its document begins, where that document's prompt ends, and where
+            its own prompt or completion begins.
+        labels, sources: (N,) int64: the completions' tokens in the order of the rows, and for each the place of the
+            state that predicts it.
     """
-    groups = [
-        (prompt, [list(completion) for _, completion in group])
-        for prompt, group in itertools.groupby(rows, key=lambda row: tuple(row[0]))
-    ]
-    sequences = [_sequence(list(prompt), completions) for prompt, completions in groups]
-    names = ("input_ids", "labels", "positions", "segments")
-    padding = (pad_id, UNCOUNTED, 0, PADDING)
-    columns = zip(*(sequence[:4] for sequence in sequences), strict=True)
-    batch = {
-        name: pad_sequence([torch.tensor(ids) for ids in column], batch_first=True, padding_value=value)
-        for name, value, column in zip(names, padding, columns, strict=True)
+    ids: list[int] = []
+    labels: list[int] = []
+    # A line for each prompt and completion: its length and first position, then its column of `visible`.
+    segments: list[tuple[int, int, int, int, int]] = []
+    for prompt, group in itertools.groupby(rows, key=lambda row: tuple(row[0])):
+        document, prompt_end = len(ids), len(ids) + len(prompt)
+        segments.append((len(prompt), 0, document, prompt_end, document))
+        ids += prompt
+        for _, completion in group:
+            segments.append((len(completion), len(prompt), document, prompt_end, len(ids)))
+            ids += completion
+            labels += completion
+    table = torch.tensor(segments)
+    _, first, _, prompt_end, own = columns = table.repeat_interleave(table[:, 0], dim=0).T
+    places = torch.arange(len(ids))
+    counts = own >= prompt_end
+    # A completion's first token is predicted by the prompt's last, any other by the one before it.
+    sources = torch.where(places == own, prompt_end, places) - 1
+    return {
+        "input_ids": torch.tensor(ids)[None],
+        "positions": (places - own + first)[None],
+        "visible": columns[2:].int().contiguous(),
+        "labels": torch.tensor(labels),
+        "sources": sources[counts],
     }
-    length = batch["input_ids"].shape[1]
-    batch["sources"] = torch.tensor(
-        [number * length + place for number, sequence in enumerate(sequences) for place in sequence[4]]
-    )
-    if len(groups) == len(rows):
-        del batch["positions"], batch["segments"]
-    return batch
-
-
-def _sequence(prompt: list[int], completions: Sequence[list[int]]) -> tuple[list[int], ...]:
-    """ids, labels, positions, segments and the predicting places of one prompt with its completions."""
-    ids, labels = list(prompt), [UNCOUNTED] * len(prompt)
-    positions, segments = list(range(len(prompt))), [PROMPT] * len(prompt)
-    sources: list[int] = []
-    for number, completion in enumerate(completions, start=1):
-        sources += [len(prompt) - 1, *range(len(ids), len(ids) + len(completion) - 1)]
-        ids += completion
-        labels += completion
-        positions += range(len(prompt), len(prompt) + len(completion))
-        segments += [number] * len(completion)
-    return ids, labels, positions, segments, sources
-
-
-def packed_mask(segments: Tensor) -> Tensor:
-    """(B, T) segments -> (B, 1, T, T) bool, True where a token (row) sees another (column): its prompt and its own."""
-    query, key = segments[:, :, None], segments[:, None, :]
-    earlier = torch.ones(segments.shape[1], segments.shape[1], dtype=torch.bool, device=segments.device).tril()
-    return (((key == PROMPT) | (key == query)) & earlier)[:, None]
 
 
 def causal_lm(model: Any) -> Any:
@@ -92,7 +83,7 @@ def add_counted_forward(model: nn.Module) -> None:
     forward is the one it was.
 
     Raises: ModelError: the model's logits are not its last hidden states times its head (soft-capping, scaling, a
-        bias), so that losses computed from them would be wrong.
+        bias), or its attention is not the plain one, so that losses computed here would be wrong.
     """
     causal = causal_lm(model)
     original = causal.forward
@@ -102,6 +93,7 @@ def add_counted_forward(model: nn.Module) -> None:
         return original(*args, **kwargs) if then is None else _counted(self, then, **kwargs)
 
     causal.forward = MethodType(forward, causal)
+    _check_attention(causal.config)
     _check_head(causal)
 
 
@@ -110,25 +102,39 @@ def _counted(
     then: OnHidden,
     *,
     input_ids: Tensor,
+    positions: Tensor,
+    visible: Tensor,
     sources: Tensor,
-    positions: Tensor | None = None,
-    segments: Tensor | None = None,
     **ignored: Any,
 ) -> Any:
-    mask = None if segments is None else packed_mask(segments)
-    states = causal.base_model(
-        input_ids=input_ids, position_ids=positions, attention_mask=mask, use_cache=False
-    ).last_hidden_state
-    return then(states.flatten(0, 1)[sources], causal.get_output_embeddings().weight)
+    if getattr(causal, "is_gradient_checkpointing", False):
+        raise ModelError("gradient checkpointing recomputes layers outside the packed forward; switch it off")
+    if uses_flex(input_ids.device):
+        input_ids, positions, visible = padded_to_blocks(input_ids, positions, visible)
+        packing: Any = block_mask_of(visible)
+    else:
+        packing = documents_of(visible)
+    with packed_attention(causal.config):
+        states = causal.base_model(
+            input_ids=input_ids, position_ids=positions, use_cache=False, packing=packing
+        ).last_hidden_state
+    return then(states[0, sources], causal.get_output_embeddings().weight)
+
+
+def _check_attention(config: Any) -> None:
+    windows = "sliding_attention" in (getattr(config, "layer_types", None) or ())
+    if windows or getattr(config, "attn_logit_softcapping", None) is not None:
+        raise ModelError(
+            f"{config.model_type}: attends through a sliding window or soft-capping, which packed batches do not have; "
+            "choose a llama, qwen2 or qwen3 model"
+        )
 
 
 @torch.no_grad()
 def _check_head(causal: Any) -> None:
-    ids = torch.arange(2, device=causal.device)[None]
-    expected = causal(input_ids=ids).logits[0]
-    logits = causal(
-        input_ids=ids, sources=torch.arange(2, device=causal.device), then=lambda hidden, head: hidden @ head.T
-    )
+    batch = {name: tensor.to(causal.device) for name, tensor in pack([((0,), (1, 2))]).items()}
+    expected = causal(input_ids=batch["input_ids"]).logits[0, :-1]
+    logits = causal(**batch, then=lambda hidden, head: hidden @ head.T)
     if not torch.allclose(logits.float(), expected.float(), rtol=1e-2, atol=1e-2):
         raise ModelError(
             f"{causal.config.model_type}: its logits are not hidden states times the head (soft-capping, scaling or a "

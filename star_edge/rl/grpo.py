@@ -21,7 +21,7 @@ from star_edge.contracts import SimRlConfig
 from star_edge.distill.training import uses_bfloat16
 from star_edge.errors import RuntimeMissing
 from star_edge.models.load import LoadedModel
-from star_edge.models.packing import UNCOUNTED, add_counted_forward, pack
+from star_edge.models.packing import add_counted_forward, pack
 from star_edge.models.sampling import sample
 from star_edge.progress import Progress
 from star_edge.rl.groups import Filled, Group, PromptRow, fill, fresh_rows
@@ -236,10 +236,8 @@ class SimRlTrainer(GRPOTrainer):  # type: ignore[misc]
         return self.accelerator.autocast()
 
     def _logprobs_of(self, model: Any, rows: Sequence[tuple[list[int], list[int]]]) -> tuple[Tensor, Tensor]:
-        batch = pack(rows, pad_id=self.processing_class.pad_token_id)
-        batch = {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
+        batch = {name: tensor.to(self.accelerator.device) for name, tensor in pack(rows).items()}
         labels = batch.pop("labels")
-        labels = labels[labels != UNCOUNTED]
         with self._autocast():
             result: tuple[Tensor, Tensor] = model(
                 **batch, then=partial(token_logprobs, labels=labels, temperature=self.temperature)

@@ -10,7 +10,7 @@ from torch import Tensor
 from star_edge.models.load import LoadedModel
 from star_edge.models.packing import Tokens, add_counted_forward, pack
 from star_edge.models.sampling import vocabulary_size
-from star_edge.teacher.signal import BATCH_INPUTS, LiveSignal
+from star_edge.teacher.signal import LiveSignal
 
 TopK = tuple[Tensor, Tensor]
 
@@ -21,14 +21,13 @@ class Scorer:
     Args:
         loaded: the teacher, on its device.
         top_k: log-probabilities kept a position, clamped to the tokenizer's vocabulary.
-        tokens_per_forward: the most tokens of a batch, padding included; a longer prompt goes alone.
+        tokens_per_forward: the most tokens of a batch; a longer prompt goes alone.
     """
 
     def __init__(self, loaded: LoadedModel, *, top_k: int, tokens_per_forward: int = 16384) -> None:
         add_counted_forward(loaded.model)
         self._signal = LiveSignal(loaded.model, top_k=top_k, vocabulary=vocabulary_size(loaded.tokenizer))
         self._device = loaded.device
-        self._pad_id = loaded.tokenizer.pad_token_id
         self._budget = tokens_per_forward
 
     def __call__(self, prompts: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> list[list[TopK]]:
@@ -48,22 +47,24 @@ class Scorer:
         return [found[number] for number in range(len(prompts))]
 
     def _batches(self, prompts: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> Iterator[list[int]]:
-        """Prompt numbers of like length, as many as fit the budget; those without a completion are left out."""
+        """Prompt numbers by length, as many as fit the budget; those without a completion are left out."""
         lengths = [len(prompt) + sum(map(len, completions)) for prompt, completions in prompts]
         batch: list[int] = []
+        filled = 0
         for number in sorted((n for n, (_, rows) in enumerate(prompts) if rows), key=lambda n: lengths[n]):
-            if batch and (len(batch) + 1) * lengths[number] > self._budget:
+            if batch and filled + lengths[number] > self._budget:
                 yield batch
-                batch = []
+                batch, filled = [], 0
             batch.append(number)
+            filled += lengths[number]
         if batch:
             yield batch
 
     @torch.inference_mode()
     def _score(self, rows: Sequence[tuple[Tokens, Tokens]]) -> list[TopK]:
-        # Neighbours with equal prompts share one sequence; rows of different examples with one prompt may, too.
-        batch = {name: tensor.to(self._device) for name, tensor in pack(rows, pad_id=self._pad_id).items()}
-        ids, logprobs = self._signal.for_batch({name: batch[name] for name in BATCH_INPUTS if name in batch})
+        # Neighbours with equal prompts share its computation; rows of different examples with one prompt may, too.
+        batch = {name: tensor.to(self._device) for name, tensor in pack(rows).items()}
+        ids, logprobs = self._signal.for_batch(batch)
         lengths = [len(completion) for _, completion in rows]
         columns = (ids.to("cpu", torch.int32), logprobs.to("cpu", torch.float16))
         return list(zip(*(torch.split(column, lengths) for column in columns), strict=True))

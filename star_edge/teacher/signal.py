@@ -1,27 +1,25 @@
 """What a trainer hears from a teacher: for each counted position its most likely tokens and how likely they are.
 
-A trainer cannot tell a cache from a live teacher. A batch comes from `star_edge.models.packing.pack` with one more
-tensor, `rows` (R,): the numbers of its rows in the trainer's data.
+A trainer cannot tell a cache from a live teacher. A batch comes from `star_edge.models.packing.pack` with one thing
+more, `rows`: the numbers of its rows in the trainer's data, a list.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from star_edge.models.packing import UNCOUNTED
+from star_edge.models.packing import MODEL_INPUTS
 from star_edge.teacher.shards import CacheRow
-
-BATCH_INPUTS = ("input_ids", "sources", "positions", "segments")
 
 
 class TeacherSignal(Protocol):
     """Source of (teacher_ids, teacher_logprobs) for a batch."""
 
-    def for_batch(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def for_batch(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Both (N, K), for the N counted positions in the order of the batch's `sources`, on the batch's device."""
         ...
 
@@ -29,10 +27,9 @@ class TeacherSignal(Protocol):
 class LabelSignal:
     """A teacher that is certain of the label, K = 1: forward KL to it is cross-entropy."""
 
-    def for_batch(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def for_batch(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Labels as ids, log-probability 0."""
-        labels = batch["labels"]
-        ids = labels[labels != UNCOUNTED][:, None]
+        ids = batch["labels"][:, None]
         return ids, torch.zeros(ids.shape, device=ids.device)
 
 
@@ -42,12 +39,14 @@ class CachedSignal:
     def __init__(self, rows: Sequence[CacheRow]) -> None:
         self._rows = rows
 
-    def for_batch(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def for_batch(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """int32 ids and float16 log-probabilities."""
-        rows = [self._rows[number] for number in batch["rows"].tolist()]
+        rows = [self._rows[number] for number in batch["rows"]]
         device = batch["input_ids"].device
         ids, logprobs = torch.cat([row.topk_ids for row in rows]), torch.cat([row.topk_logprobs for row in rows])
-        return ids.to(device), logprobs.to(device)
+        if device.type == "cuda":  # a copy from memory that is not pinned would wait for all work in the GPU's queue
+            ids, logprobs = ids.pin_memory(), logprobs.pin_memory()
+        return ids.to(device, non_blocking=True), logprobs.to(device, non_blocking=True)
 
 
 class LiveSignal:
@@ -65,10 +64,9 @@ class LiveSignal:
         self._chunk = chunk
 
     @torch.no_grad()
-    def for_batch(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def for_batch(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """int64 ids and float32 log-probabilities."""
-        inputs = {name: batch[name] for name in BATCH_INPUTS if name in batch}
-        ids, logprobs = self._model(**inputs, then=self._top)
+        ids, logprobs = self._model(**{name: batch[name] for name in MODEL_INPUTS}, then=self._top)
         return ids, logprobs
 
     def _top(self, hidden: Tensor, head: Tensor) -> tuple[Tensor, Tensor]:

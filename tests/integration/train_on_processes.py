@@ -23,8 +23,9 @@ def sft(student: Checkpoint, out: Path) -> None:
     for number in range(24):
         ids = torch.randint(3, 700, (8 + number % 9,), generator=generator).tolist()
         rows.append(EncodedExample(str(number), tuple(ids), 5))
+    # Rows of a dozen tokens each: a device's four rows make two or three forwards.
     optimizer = OptimizerConfig(
-        lr=1e-3, warmup_share=0.0, rows_per_step=8, rows_per_forward=2, max_steps=3, precision="float32"
+        lr=1e-3, warmup_share=0.0, rows_per_step=8, tokens_per_forward=25, max_steps=3, precision="float32"
     )
     run_sft(optimizer, LORA, student, rows, out, stage="warmup", device="cpu", seed=1)
 
@@ -76,7 +77,7 @@ def sharded(student: Checkpoint, out: Path) -> None:
 def packed_loss(model: Any) -> torch.Tensor:
     """CKD of two prompts, one with two completions, differentiated."""
     add_counted_forward(model)
-    batch = pack([((5, 6, 7), (1, 2)), ((5, 6, 7), (8,)), ((9,), (4, 3, 2))], pad_id=0)
+    batch = pack([((5, 6, 7), (1, 2)), ((5, 6, 7), (8,)), ((9,), (4, 3, 2))])
     logits = torch.randn(6, 800, generator=torch.Generator().manual_seed(1))
     logprobs, ids = logits.log_softmax(-1).topk(9)
     objective = partial(

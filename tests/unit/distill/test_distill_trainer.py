@@ -12,7 +12,7 @@ from star_edge.distill import trainer as module
 from star_edge.distill import training
 from star_edge.distill.chunked import objective_sum
 from star_edge.distill.objectives import BASELINES, objective_of
-from star_edge.distill.trainer import DistillTrainer, LikeLengths, run_ckd, run_sft, training_arguments
+from star_edge.distill.trainer import DistillTrainer, run_ckd, run_sft, training_arguments
 from star_edge.distill.training import newest_checkpoint, rows_per_device
 from star_edge.errors import TeacherCacheError, TrainingError
 from star_edge.models.load import load, tokenizer_fingerprint
@@ -62,10 +62,10 @@ def weights(checkpoint):
     return load_file(file)
 
 
-def one_step(student, out, *, signal=None, objective=None, rows=None, per_forward=6):
+def one_step(student, out, *, signal=None, objective=None, rows=None, per_forward=6, tokens=None):
     """A Trainer that does one step of six rows by SGD-free means: its gradients are left on the model."""
     rows = rows or [(row.prompt_ids, row.completion_ids) for row in encoded_rows(6)]
-    optimizer = replace(OPTIMIZER, rows_per_forward=per_forward, max_steps=1, lr=0.0)
+    optimizer = replace(OPTIMIZER, rows_per_forward=per_forward, tokens_per_forward=tokens, max_steps=1, lr=0.0)
     args = training_arguments(optimizer, out, rows=len(rows), device="cpu", seed=1)
     args.max_grad_norm = 0.0
     model = load(student, device="cpu", trainable=True).model
@@ -75,8 +75,8 @@ def one_step(student, out, *, signal=None, objective=None, rows=None, per_forwar
         rows=rows,
         signal=signal or LabelSignal(),
         objective=objective or BASELINES["ce"],
+        optimizer=optimizer,
         chunk=7,
-        pad_id=0,
     )
     collected = {}
 
@@ -122,13 +122,44 @@ def test_loss_is_the_mean_over_counted_tokens_however_the_step_is_cut(student, t
         for row in rows
     )
     expected = total.item() / sum(len(row.completion_ids) for row in rows)
-    together, gradients = one_step(student, tmp_path / "a")
-    apart, same_gradients = one_step(student, tmp_path / "b", per_forward=1)
-    assert together == pytest.approx(expected, rel=1e-4)
-    assert apart == pytest.approx(expected, rel=1e-4)
-    assert gradients.keys() == same_gradients.keys()
+    loss, gradients = one_step(student, tmp_path / "a")
+    assert loss == pytest.approx(expected, rel=1e-4)
+    for cut in ({"per_forward": 1}, {"tokens": 30}, {"tokens": 1}):
+        same_loss, same_gradients = one_step(student, tmp_path / str(cut), **cut)
+        assert same_loss == pytest.approx(expected, rel=1e-4)
+        assert gradients.keys() == same_gradients.keys()
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(same_gradients[name], gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_a_sharded_device_with_fewer_forwards_makes_up_for_them_without_changing_anything(
+    student, tmp_path, monkeypatch
+):
+    loss, gradients = one_step(student, tmp_path / "a", tokens=30)
+    made = []
+    real = DistillTrainer.compute_loss
+
+    def count(self, model, inputs, **given):
+        made.append(given["num_items_in_batch"])
+        return real(self, model, inputs, **given)
+
+    step = DistillTrainer.training_step
+
+    def as_if_sharded(self, *given):
+        self.is_fsdp_enabled = True
+        loss = step(self, *given)
+        self.is_fsdp_enabled = False
+        return loss
+
+    monkeypatch.setattr(DistillTrainer, "compute_loss", count)
+    monkeypatch.setattr(DistillTrainer, "training_step", as_if_sharded)
+    monkeypatch.setattr(DistillTrainer, "_over_devices", lambda self, counted, forwards: (counted, forwards + 2))
+    same_loss, same_gradients = one_step(student, tmp_path / "b", tokens=30)
+    assert made[:2] == [float("inf")] * 2
+    assert len(made) >= 4
+    assert same_loss == pytest.approx(loss, rel=1e-6)
     for name, gradient in gradients.items():
-        torch.testing.assert_close(gradient, same_gradients[name], rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(same_gradients[name], gradient)
 
 
 def cached_rows(teacher, rows, top_k):
@@ -161,9 +192,12 @@ def test_the_full_logits_are_never_computed(student, tmp_path, monkeypatch):
     add_counted_forward(model)
     monkeypatch.setattr(module, "add_counted_forward", lambda model: None)
     monkeypatch.setattr(model.lm_head, "forward", None)
-    args = training_arguments(replace(OPTIMIZER, max_steps=1), tmp_path, rows=6, device="cpu", seed=1)
+    optimizer = replace(OPTIMIZER, max_steps=1)
+    args = training_arguments(optimizer, tmp_path, rows=6, device="cpu", seed=1)
     rows = [(row.prompt_ids, row.completion_ids) for row in encoded_rows(6)]
-    trainer = DistillTrainer(model, args, rows=rows, signal=LabelSignal(), objective=BASELINES["ce"], chunk=5, pad_id=0)
+    trainer = DistillTrainer(
+        model, args, rows=rows, signal=LabelSignal(), objective=BASELINES["ce"], optimizer=optimizer, chunk=5
+    )
     assert trainer.train().training_loss > 1
 
 
@@ -303,29 +337,6 @@ def test_no_rows_are_refused(student, tmp_path):
 
 
 # ---------------------------------------------------------------------------------------------------------- batches
-
-
-def test_batches_keep_prompts_together_and_lengths_alike():
-    prompts = [(number,) * (5 + number * 7 % 90) for number in range(200)]
-    rows = [(prompt, (1,) * length) for prompt in prompts for length in (3, 5)]
-    order = list(LikeLengths(rows, 8, seed=0))
-    assert sorted(order) == list(range(400))
-    forwards = [order[place : place + 8] for place in range(0, 400, 8)]
-    assert all(len({rows[number][0] for number in forward}) == 4 for forward in forwards)
-    padded = sum(8 * max(len(rows[n][0]) + len(rows[n][1]) for n in forward) for forward in forwards)
-    assert padded < 1.15 * sum(len(prompt) + len(completion) for prompt, completion in rows)
-    assert [len(rows[forward[0]][0]) for forward in forwards] != sorted(len(rows[f[0]][0]) for f in forwards)
-
-
-def test_order_depends_on_seed_and_epoch_alone():
-    rows = [((number,), (1, 2)) for number in range(50)]
-    sampler = LikeLengths(rows, 4, seed=0)
-    first = list(sampler)
-    sampler.set_epoch(1)
-    assert list(sampler) != first
-    sampler.set_epoch(0)
-    assert list(sampler) == first
-    assert list(LikeLengths(rows, 4, seed=1)) != first
 
 
 @pytest.mark.parametrize(
