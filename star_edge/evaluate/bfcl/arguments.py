@@ -110,7 +110,7 @@ def _is_accepted(argument: _Argument, accepted: Sequence[Any]) -> bool:
         options = [[_standard(element) for element in _in_order(option)] for option in accepted]
         return [_standard(element) for element in value] in options
     if kind is str:
-        return _standard(value) in [_standard(option) for option in accepted if type(option) is str]
+        return _standard(value) in [_standard(option) for option in accepted]
     return value in accepted
 
 

@@ -68,6 +68,7 @@ PAIR = {"type": "tuple", "items": {"type": "float"}}
         ("string", ["oak", "elm"], "Elm", True),
         ("string", ["oak", ""], " ", True),
         ("string", ["oak"], " ", False),
+        ("string", [""], " ", True),
         ("string", ["5"], 5, False),
         ("string", ["\n"], "", False),
         # a variable: accepted values of another type than the document's, compared as they stand
@@ -86,6 +87,8 @@ PAIR = {"type": "tuple", "items": {"type": "float"}}
         (INTEGERS, [[1, 2], [3]], [3], True),
         (INTEGERS, [[1, 2]], [], False),
         (INTEGERS, [[1, 2], ""], [], True),
+        (INTEGERS, [""], [], True),
+        (STRINGS, ["", ["Oak"]], ["oak"], True),
         (INTEGERS, [[1, 2]], "[1, 2]", False),
         (INTEGERS, ["numbers"], "numbers", True),
         (INTEGERS, ["numbers"], ["n"], False),
@@ -101,7 +104,8 @@ PAIR = {"type": "tuple", "items": {"type": "float"}}
         (PAIR, [[1.5, 2.5]], [1.5, 2.5], True),
         # "" among the accepted values lets any elements pass the test of types, not that of values
         (STRINGS, [["oak"], ""], [1], False),
-        ({"type": "array", "items": {"type": "boolean"}}, [[1], ""], [True], True),
+        (INTEGERS, [[1]], [True], False),
+        (INTEGERS, [[1], ""], [True], True),
         # dictionaries: accepted values a key, one level deep
         ("dict", [{"a": [1, 2], "b": ["x"]}], {"b": "X", "a": 2}, True),
         ("dict", [{"a": [1, 2], "b": ["x"]}], {"a": 2}, False),
@@ -112,6 +116,7 @@ PAIR = {"type": "tuple", "items": {"type": "float"}}
         ("dict", [{"a": ["x"]}, {"b": ["y"]}], {"b": "y"}, True),
         ("dict", [{"a": [["X"]]}], {"a": ["x"]}, False),
         ("dict", ["", {"a": [1]}], {}, False),
+        ("dict", ["", {"a": [1]}], {"a": 1}, True),
         ("dict", [{}], {}, True),
         # lists of dictionaries, in their order
         (DICTS, [[{"a": [1]}, {"a": [2]}]], [{"a": 1}, {"a": 2}], True),
@@ -131,6 +136,7 @@ def test_python_values(schema: Any, accepted: list[Any], value: Any, ok: bool) -
         ("simple_java", "long", [7], "7L", True),
         ("simple_java", "long", [7], "7", False),
         ("simple_java", "long", [7], 7, False),
+        ("simple_java", "integer", [7], 7, False),
         ("simple_java", "long", ["size()"], "size()", True),
         ("simple_java", "String", ["oak tree"], "Oak Tree", True),
         ("simple_java", "String", ["oak"], '"oak"', False),
@@ -200,6 +206,13 @@ def test_parameters(arguments: dict[str, Any], ok: bool) -> None:
     assert (check(case, [ToolCall("f", arguments)]) is None) is ok
 
 
+@pytest.mark.parametrize("name", ["unknown", "note"])
+def test_a_parameter_must_be_in_the_document_and_in_the_answer(name: str) -> None:
+    offered = function("f", [], note="string")
+    case = case_of("simple_python", [offered], {"f": {"unknown": ["n", ""]}})
+    assert check(case, [ToolCall("f", {name: "n"})]) == f"{name!r} is not expected"
+
+
 def test_an_optional_parameter_that_the_answer_wants_may_not_be_left_out() -> None:
     case = case_of("simple_python", [function("f", [], size="integer")], {"f": {"size": [1]}})
     assert check(case, [ToolCall("f", {})]) == "'size' is missing"
@@ -255,9 +268,10 @@ def test_an_answer_takes_the_first_call_that_fits_and_keeps_it() -> None:
 
 
 def test_equal_calls_of_other_types_are_told_apart() -> None:
-    """True == 1 in Python, so the call taken must be found by its place."""
-    case = case_of("parallel", [PLUS], {"plus": {"x": [1]}}, {"plus": {"x": [True]}})
+    """True == 1 in Python, so the call that is taken must be told by its place."""
+    case = case_of("parallel", [function("plus", ["x"], x="any")], {"plus": {"x": [1]}}, {"plus": {"x": [True]}})
     assert check(case, [plus(True), plus(1)]) is None
+    assert check(case, [plus(1), plus(1)]) is not None
 
 
 def test_one_unjudgeable_pair_spoils_a_parallel_answer() -> None:
