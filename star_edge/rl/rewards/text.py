@@ -40,6 +40,7 @@ _SPELLING = frozenset(";:!?'\"_/")
 _MINUS = "\u2212"
 
 
+@lru_cache(maxsize=16384)
 def string_similarity(predicted: str, wanted: str) -> float:
     """1 when equal, `NEAR` when only spelling differs, else at most `MOST_DIFFERENT_STRINGS`.
 

@@ -7,23 +7,27 @@ The reward of a completion, with s(value, target) in [0, 1] the similarity of tw
 - Calls where calls are due earn Σ c / max(calls made, calls due), over the one-to-one matching of calls of the same
   function with the largest sum. So the order of calls is free, an extra call and a missing one cost the same, and a
   call of the wrong function earns nothing but costs no more than leaving it out.
-- One matched pair of calls earns c = ½ · (1 + Σ w s) / (1 + Σ w) + ½ · min s, over the parameters of either call.
-  The mean (its 1 is for the function's name) tells how much is right. The minimum says that a call with one wrong
-  argument does the wrong thing however many others are right; without it that would cost less the more there are.
-- A parameter weighs w = 2 when its schema requires it, else 1. Missing or extra: s = 0. One that the schema does not
-  have weighs 2 and has s = 0: it costs more than an extra that exists, and not everything.
-- An optional parameter given with its schema's default is nearly (s = `NEAR`) the same as leaving it out, either way
-  round: the function cannot tell, but the exact-call score fills nothing in.
+- One matched pair of calls earns c = ½ · (1 + Σ w s) / (1 + Σ w + Σ w' (1 - s')) + ½ · min(s, s'), with w and s of the
+  target's parameters, w' and s' of extra ones. The share (its 1 is for the function's name) tells how much is right;
+  extra parameters only ever take from it. The minimum says that a call with one wrong argument does the wrong thing
+  however many others are right; without it that would cost less the more there are.
+- A parameter weighs 2 when its schema requires it, else 1. A required one that is missing has s = 0.
+- An optional one that is left out has the value that the function gives it. Where the schema tells its default, s is
+  `NEAR` if that is the target's value (the function cannot tell, but the exact-call score fills nothing in), else 0.
+  Where it does not, nobody knows, and s = ½.
+- An extra parameter has s' = `NEAR` when it is given its default, else 0. One that the schema does not have weighs 2:
+  it costs more than an extra that exists, and not everything.
 
 Values, with the schema's fragment for them:
 
-- 1 when they are equal as JSON values (`calls.match.same_value`: 1 == 1.0, true != 1), whatever the schema says.
-- Otherwise 0 where the schema lists the values it takes (`enum`, `const`), and for two numbers or booleans.
+- Numbers: equal or not, 1 == 1.0; but no number with a point fits a schema that says `integer`.
+- Where the schema lists the values it takes (`enum`, `const`): `NEAR` for another spelling of the target's, else 0.
+- 0 for true against false and for values of two types, but `NEAR` for a number and its text where the schema names
+  both types.
 - Strings: `rewards.text.string_similarity`.
-- Objects: Σ w s / Σ w over the keys of both, weights as above, so that one wrong key costs its share.
+- Objects: Σ w s / (Σ w + Σ w' (1 - s')) over their keys, as above, so that one wrong key costs its share.
 - Arrays: similarity summed over the best alignment that keeps the order, over the longer length, so that one element
   missing in front does not shift all others out of place.
-- Two types: 0; but `NEAR` for a number and its text where the schema names both types.
 """
 
 from __future__ import annotations
@@ -43,12 +47,14 @@ Schema: TypeAlias = Mapping[str, Any]
 _REQUIRED = _UNKNOWN = 2.0
 _OPTIONAL = _NAME = 1.0
 
+_LEFT_OUT = 0.5
+
 # Alignment costs the product of the lengths; longer arrays, once their equal ends are off, go by position.
 _MOST_PAIRS_ALIGNED = 1024
 
 
 def typed(completion: str, target: Mapping[str, Any], tools: Sequence[Mapping[str, Any]]) -> float:
-    """The reward as the module defines it: 1 for the target itself, and only for calls equal to it as JSON values.
+    """The reward as the module defines it: 1 for the target itself, and for nothing that is not the same JSON.
 
     Raises: DataError: the target's calls, or a tool that they name, cannot be read.
     """
@@ -72,51 +78,69 @@ def _schemas(tools: Sequence[Mapping[str, Any]], names: set[str]) -> dict[str, S
 def _call_similarity(call: ToolCall, wanted: ToolCall, schema: Schema) -> float:
     if call.name != wanted.name:
         return 0.0
-    shares = _shares(call.arguments, wanted.arguments, schema)
-    least = min((similarity for _, similarity in shares), default=1.0)
-    return (_weighted_mean([*shares, (_NAME, 1.0)]) + least) / 2
+    earned, due, least = _compare(call.arguments, wanted.arguments, schema)
+    return ((_NAME + earned) / (_NAME + due) + least) / 2
 
 
-def _shares(value: Mapping[str, Any], wanted: Mapping[str, Any], schema: Schema) -> list[tuple[float, float]]:
-    """Weight and similarity of every key that either object has."""
+def _compare(value: Mapping[str, Any], wanted: Mapping[str, Any], schema: Schema) -> tuple[float, float, float]:
+    """What the keys of an object earn together, what there was to earn, and the least similarity of any."""
     properties = schema.get("properties") or {}
     required = schema.get("required") or ()
     # An object whose schema names no properties takes any; the one of a tool always names them.
     takes_any = "properties" not in schema or bool(schema.get("additionalProperties"))
-    shares = []
-    for key in value.keys() | wanted.keys():
+    similarities, earned, due = [1.0], [], []
+    for key, wanted_value in wanted.items():
+        weight = _REQUIRED if key in required else _OPTIONAL
         inner = properties.get(key, {})
-        if key in value and key in wanted:
-            similarity = _similarity(value[key], wanted[key], inner)
+        if key in value:
+            similarity = _similarity(value[key], wanted_value, inner)
         else:
-            given = value[key] if key in value else wanted[key]
-            is_default = key not in required and "default" in inner and same_value(given, inner["default"])
-            similarity = NEAR if is_default else 0.0
-        is_known = key in properties or key in wanted or takes_any
-        shares.append((_REQUIRED if key in required else _OPTIONAL if is_known else _UNKNOWN, similarity))
-    return shares
-
-
-def _weighted_mean(shares: Sequence[tuple[float, float]]) -> float:
+            similarity = 0.0 if key in required else _as_default(wanted_value, inner, unknown=_LEFT_OUT)
+        similarities.append(similarity)
+        earned.append(weight * similarity)
+        due.append(weight)
+    for key in value.keys() - wanted.keys():
+        weight = _OPTIONAL if key in properties or takes_any else _UNKNOWN
+        similarities.append(_as_default(value[key], properties.get(key, {}), unknown=0.0))
+        due.append(weight * (1 - similarities[-1]))
     # fsum rounds once, so that the order of keys changes nothing at all.
-    return math.fsum(weight * similarity for weight, similarity in shares) / math.fsum(weight for weight, _ in shares)
+    return math.fsum(earned), math.fsum(due), min(similarities)
+
+
+def _as_default(value: Any, schema: Schema, *, unknown: float) -> float:
+    """The similarity of a value and what the function takes where none is given."""
+    if "default" not in schema:
+        return unknown
+    return NEAR if same_value(value, schema["default"]) else 0.0
 
 
 def _similarity(value: Any, wanted: Any, schema: Schema) -> float:
-    are_strings = isinstance(value, str) and isinstance(wanted, str)
-    if value == wanted if are_strings else same_value(value, wanted):
-        return 1.0
     fitting = _fitting(schema, wanted)
-    if "enum" in fitting or "const" in fitting:
-        return 0.0
-    if are_strings:
-        return string_similarity(value, wanted)
+    if isinstance(value, str) and isinstance(wanted, str):
+        if value == wanted:
+            return 1.0
+        similarity = string_similarity(value, wanted)
+        return similarity if not _lists_values(fitting) or _can_only_mean(similarity, value, wanted, fitting) else 0.0
     if isinstance(value, dict) and isinstance(wanted, dict):
-        return _weighted_mean(_shares(value, wanted, fitting))
+        earned, due, least = _compare(value, wanted, fitting)
+        return earned / due if wanted else least
     if isinstance(value, list) and isinstance(wanted, list):
         items = fitting.get("items")
         return _list_similarity(value, wanted, items if isinstance(items, Mapping) else {})
-    return NEAR if _is_number_for_text(value, wanted, schema) else 0.0
+    if same_value(value, wanted):
+        is_other_form = isinstance(value, float) and isinstance(wanted, int)
+        return float(not is_other_form or _types(fitting) & {"integer", "number"} != {"integer"})
+    return NEAR if not _lists_values(fitting) and _is_number_for_text(value, wanted, schema) else 0.0
+
+
+def _lists_values(schema: Schema) -> bool:
+    return "enum" in schema or "const" in schema
+
+
+def _can_only_mean(similarity: float, value: str, wanted: str, schema: Schema) -> bool:
+    """True when only spelling differs, and the schema does not list both spellings as two values."""
+    listed = schema.get("enum") or ()
+    return similarity >= NEAR and not (value in listed and wanted in listed)
 
 
 def _is_number_for_text(value: Any, wanted: Any, schema: Schema) -> bool:
@@ -130,9 +154,11 @@ def _is_number_for_text(value: Any, wanted: Any, schema: Schema) -> bool:
 
 def _list_similarity(value: Sequence[Any], wanted: Sequence[Any], items: Schema) -> float:
     longest = max(len(value), len(wanted))
-    head = _equal_ahead(value, wanted)
+    if longest == 0:
+        return 1.0
+    head = _equal_ahead(value, wanted, items)
     value, wanted = value[head:], wanted[head:]
-    tail = _equal_ahead(value[::-1], wanted[::-1])
+    tail = _equal_ahead(value[::-1], wanted[::-1], items)
     value, wanted = value[: len(value) - tail], wanted[: len(wanted) - tail]
     if len(value) * len(wanted) > _MOST_PAIRS_ALIGNED:
         matched = math.fsum(_similarity(a, b, items) for a, b in zip(value, wanted, strict=False))
@@ -141,9 +167,10 @@ def _list_similarity(value: Sequence[Any], wanted: Sequence[Any], items: Schema)
     return (head + tail + matched) / longest
 
 
-def _equal_ahead(a: Sequence[Any], b: Sequence[Any]) -> int:
+def _equal_ahead(a: Sequence[Any], b: Sequence[Any], items: Schema) -> int:
     """How many elements both begin with; an alignment loses nothing by pairing them."""
-    return next((n for n, pair in enumerate(zip(a, b, strict=False)) if not same_value(*pair)), min(len(a), len(b)))
+    shorter = min(len(a), len(b))
+    return next((n for n in range(shorter) if _similarity(a[n], b[n], items) < 1.0), shorter)
 
 
 def _best_alignment(value: Sequence[Any], wanted: Sequence[Any], items: Schema) -> float:

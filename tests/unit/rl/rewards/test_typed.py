@@ -77,6 +77,16 @@ def test_hole_a_value_of_another_type_passes(name, made, due):
 
 def test_hole_closed_without_losing_that_json_has_one_kind_of_number():
     assert of_value("volume", 1, 1.0) == of_value("volume", 1.0, 1) == 1.0
+    assert of_value("days", [1.0, 2], [1, 2.0]) == 1.0
+
+
+def test_hole_closed_for_integers_written_with_a_point():
+    assert of_arguments({**BASE, "hour": 5.0}, BASE) == WRONG_REQUIRED
+    assert of_value("where", {"room": "hall", "floor": 2.0}, {"room": "hall", "floor": 2}) < 1.0
+    # The row's own mistake is no reason to punish what fits the schema, nor the row itself.
+    assert (
+        of_arguments(BASE, {**BASE, "hour": 5.0}) == of_arguments({**BASE, "hour": 5.0}, {**BASE, "hour": 5.0}) == 1.0
+    )
 
 
 @pytest.mark.parametrize(("made", "due"), [("C", "C++"), ("-5", "5"), ("a b com", "a@b.com")])
@@ -150,18 +160,20 @@ def test_hole_abstaining_is_the_safe_move(attempt):
         ({"hour": 6, "label": "work"}, BASE, 0.3),
         ({"hour": 5}, BASE, 0.3),
         ({}, BASE, 0.1),
-        # ½ (1 + 4) / (1 + 4 + 1), an optional one missing, extra or wrong.
-        (BASE, {**BASE, "repeat": True}, 5 / 12),
+        # ½ (1 + 4 + ½) / (1 + 4 + 1) + ½ · ½: an optional one is left out, and nobody knows its default.
+        (BASE, {**BASE, "repeat": True}, 5.5 / 12 + 1 / 4),
+        # ½ (1 + 4) / (1 + 4 + 1): an optional one extra or wrong.
         ({**BASE, "repeat": True}, BASE, 5 / 12),
         ({**BASE, "sound": "bells"}, {**BASE, "sound": "bell"}, 5 / 12),
         # ½ (1 + 4) / (1 + 4 + 2): no such parameter.
         ({**BASE, "colour": "red"}, BASE, 5 / 14),
         # ½ (1 + 2 + 2 NEAR) / 5 + ½ NEAR
         ({"hour": 5, "label": "Work"}, BASE, (3 + 2 * NEAR) / 10 + NEAR / 2),
-        # The default of `volume`, filled in or left out.
-        ({**BASE, "volume": 0.5}, BASE, (5 + NEAR) / 12 + NEAR / 2),
+        # The default of `volume`, filled in or left out; another value, filled in or left out.
+        ({**BASE, "volume": 0.5}, BASE, 5 / (2 * (5 + 1 - NEAR)) + NEAR / 2),
         (BASE, {**BASE, "volume": 0.5}, (5 + NEAR) / 12 + NEAR / 2),
         ({**BASE, "volume": 0.6}, BASE, 5 / 12),
+        (BASE, {**BASE, "volume": 0.6}, 5 / 12),
         # ½ (5 + 2/3) / 6 + ½ · 2/3: an element is missing, wherever it stood.
         ({**BASE, "days": ["Mon", "Tue"]}, {**BASE, "days": ["Mon", "Tue", "Wed"]}, 5 / 12 + 2 / 36 + 1 / 3),
         ({**BASE, "days": ["Tue", "Wed"]}, {**BASE, "days": ["Mon", "Tue", "Wed"]}, 5 / 12 + 2 / 36 + 1 / 3),
@@ -170,7 +182,8 @@ def test_hole_abstaining_is_the_safe_move(attempt):
         ({**BASE, "days": ["Tue", "Mon"]}, {**BASE, "days": ["Mon", "Tue"]}, 5 / 12 + 1 / 24 + 1 / 4),
         ({**BASE, "days": []}, {**BASE, "days": ["Mon"]}, 5 / 12),
         # Nested: room weighs 2, floor 1.
-        ({**BASE, "where": {"room": "hall"}}, {**BASE, "where": {"room": "hall", "floor": 2}}, 5 / 12 + 1 / 18 + 1 / 3),
+        ({**BASE, "where": {"room": "hall", "floor": 3}}, {**BASE, "where": {"room": "hall", "floor": 2}}, 29 / 36),
+        ({**BASE, "where": {"room": "hall"}}, {**BASE, "where": {"room": "hall", "floor": 2}}, 65 / 72),
         ({**BASE, "where": {"floor": 2}}, {**BASE, "where": {"room": "hall", "floor": 2}}, 5 / 12 + 1 / 36 + 1 / 6),
         # A schema that names both types takes a number for its text.
         ({**BASE, "code": "5"}, {**BASE, "code": 5}, (5 + NEAR) / 12 + NEAR / 2),
@@ -254,6 +267,18 @@ def test_a_default_does_not_stand_in_for_a_required_parameter():
     assert typed(format_calls([ToolCall("f", {})]), target_of([ToolCall("f", {"n": 3})]), tools) == pytest.approx(1 / 6)
 
 
+def test_listed_values_are_all_or_nothing_up_to_their_spelling():
+    def of(made, due, listed):
+        properties = {"x": {"type": "string", "enum": listed}}
+        tools = [{"name": "f", "parameters": {"type": "object", "properties": properties}}]
+        return typed(format_calls([ToolCall("f", {"x": made})]), target_of([ToolCall("f", {"x": due})]), tools)
+
+    nearly = pytest.approx((1 + NEAR) / 4 + NEAR / 2)
+    assert of("LOW", "low", ["low", "lower"]) == of("low", "LOW", ["low", "lower"]) == nearly
+    assert of("lower", "low", ["low", "lower"]) == of("lowe", "low", ["low", "lower"]) == 0.25
+    assert of("LOW", "low", ["low", "LOW"]) == of(["low"], "low", ["low"]) == 0.25
+
+
 def test_an_object_whose_schema_names_no_properties_takes_any():
     def extra(schema):
         properties = {"x": {"type": "object", **schema}}
@@ -272,7 +297,7 @@ def test_alternatives_are_judged_by_the_one_that_fits_the_target():
     def of(made, due):
         return typed(format_calls([ToolCall("f", {"x": made})]), target_of([ToolCall("f", {"x": due})]), tools)
 
-    assert of("low", "Low") == of("High", "Low") == of({"note": "low"}, "Low") == 0.25
+    assert of("Lower", "Low") == of("High", "Low") == of({"note": "low"}, "Low") == 0.25
     assert of({"note": "low"}, {"note": "Low"}) == pytest.approx((1 + NEAR) / 4 + NEAR / 2)
 
 
@@ -280,7 +305,7 @@ def test_alternatives_are_judged_by_the_one_that_fits_the_target():
 def test_schemas_are_read_as_data_sets_write_them(wrap):
     tools = [wrap({"name": "f", "parameters": {"n": {"type": "int"}, "unit": {"type": "str, optional"}}})]
     due = ToolCall("f", {"n": 3, "unit": "cm"})
-    assert typed(format_calls([ToolCall("f", {"n": 3})]), target_of([due]), tools) == pytest.approx(3 / 8)
+    assert typed(format_calls([ToolCall("f", {"n": 3})]), target_of([due]), tools) == pytest.approx(3.5 / 8 + 1 / 4)
     assert typed(format_calls([ToolCall("f", {"unit": "cm"})]), target_of([due]), tools) == pytest.approx(2 / 8)
 
 
@@ -320,7 +345,7 @@ OFFERS = st.lists(
 def test_attempts_lie_between_zero_and_one_and_only_the_same_calls_reach_one(made, due, tools):
     similarity = typed(format_calls(made), target_of(due), tools)
     assert 0.0 <= similarity <= 1.0
-    assert (similarity == 1.0) == same_calls(made, due)
+    assert similarity < 1.0 or same_calls(made, due)
 
 
 @settings(deadline=None)
@@ -409,13 +434,12 @@ def test_five_calls_of_five_parameters_take_at_most_a_millisecond():
             for n in range(5)
         ]
 
-    completions = [format_calls(calls(shift)[::-1]) for shift in range(8)]
+    completions = [format_calls(calls(shift)[::-1]) for shift in range(81)]
     target = target_of(calls(0))
-    typed(completions[0], target, tools)
+    typed(completions.pop(), target, tools)
     started = time.process_time()
-    for _ in range(10):
-        for completion in completions:
-            typed(completion, target, tools)
-    milliseconds = (time.process_time() - started) / 80 * 1000
-    # It takes 0.9 ms on the slowest machine tried; a neighbour on the core may cost as much again.
+    for completion in completions:
+        typed(completion, target, tools)
+    milliseconds = (time.process_time() - started) / len(completions) * 1000
+    # It takes 0.8 ms on the slowest machine tried; a neighbour on the core may cost as much again.
     assert milliseconds < 2.0
