@@ -189,6 +189,7 @@ class OptimizerConfig:
     natively (a GPU; a CPU with AVX512-BF16 or AMX, where it saves a third of the time), else float32.
     tokens_per_forward: the most tokens that go through the model together, a prompt that rows share counted once; a
         longer row goes alone. When it is null, `rows_per_forward` limits the rows instead.
+    minutes: wall time after which training stops, its learning rate decayed by then; null for no limit.
     """
 
     lr: float = 3e-6
@@ -199,6 +200,7 @@ class OptimizerConfig:
     tokens_per_forward: int | None = None
     epochs: float = 1.0
     max_steps: int | None = None
+    minutes: float | None = None
     save_every: int = 50
     precision: Precision = "auto"
 

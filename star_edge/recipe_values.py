@@ -17,7 +17,7 @@ ABOVE_ZERO = (
     "keep_layers", "limit", "max_prompt_tokens", "max_completion_tokens",  # models and rows
     "rows", "cap", "weight", "max_tools",
     "rank", "alpha", "last_layers", "lr", "rows_per_step", "rows_per_forward", "tokens_per_forward", "epochs",
-    "max_steps", "save_every",
+    "max_steps", "minutes", "save_every",
     "prompts_per_step", "rollouts", "temperature", "max_new_tokens", "warmup_rows", "prompts", "top_k",
     "rows_per_shard", "chunk", "parity_cases", "cases", "threads",
 )  # fmt: skip

@@ -27,6 +27,7 @@ from star_edge.data.chat import EncodedExample
 from star_edge.distill.batches import Row, ShuffledPrompts, by_rows, by_tokens
 from star_edge.distill.chunked import Objective, chunked_objective_sum
 from star_edge.distill.objectives import BASELINES, objective_of
+from star_edge.distill.time_budget import TimeBudget, keep_pace
 from star_edge.distill.training import (
     common_arguments,
     load_trainable,
@@ -52,7 +53,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
     Args:
         rows: (prompt ids, completion ids); the loss is the mean over all completion tokens of an optimizer step,
             over its forwards and devices alike.
-        optimizer: how many rows or tokens a forward takes.
+        optimizer: how many rows or tokens a forward takes, and how many minutes there are.
         cpu_bfloat16: multiply in bfloat16 on a CPU; on a GPU `args.bf16` does it.
     """
 
@@ -78,6 +79,9 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         super().__init__(model=model, args=args, data_collator=self._step, train_dataset=range(len(rows)))
         # The loss is divided by the whole step's counted tokens below, so the Trainer must not divide it again.
         self.model_accepts_loss_kwargs = True
+        self._budget = None if optimizer.minutes is None else TimeBudget(optimizer.minutes, agree=self._mean)
+        if self._budget is not None:
+            self.add_callback(self._budget)
 
     def _step(self, numbers: Sequence[int]) -> dict[str, list[Batch]]:
         """A device's share of a step, cut into forwards."""
@@ -89,6 +93,13 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
 
     def _get_train_sampler(self, train_dataset: Any = None) -> ShuffledPrompts:
         return ShuffledPrompts(self._rows, seed=self.args.seed)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The schedule of the arguments; within a time budget it ends with the time, if that is earlier."""
+        scheduler = super().create_scheduler(num_training_steps, optimizer)
+        if self._budget is not None:
+            keep_pace(scheduler, self._budget.share, num_training_steps)
+        return scheduler
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not estimated: the Trainer's rule knows neither packed rows nor uncounted positions."""
@@ -121,6 +132,12 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         mine = torch.tensor([[counted, forwards]], device=self.accelerator.device)
         everyone = self.accelerator.gather(mine)
         return int(everyone[:, 0].sum()), int(everyone[:, 1].max())
+
+    def _mean(self, value: float) -> float:
+        """A number that is the same on all devices."""
+        if self.accelerator.num_processes == 1:
+            return value
+        return float(self.accelerator.reduce(torch.tensor(value, device=self.accelerator.device), reduction="mean"))
 
     def compute_loss(
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: float = 1

@@ -14,6 +14,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set
 from transformers.trainer_callback import TrainerControl, TrainerState
 
 from star_edge.contracts import Checkpoint, Precision, TuningConfig
+from star_edge.distill.time_budget import is_spent
 from star_edge.errors import ArtifactError, TrainingError
 from star_edge.manifest import read_json
 from star_edge.models.folder import GENERATION_CONFIG, copy_tokenizer
@@ -117,7 +118,7 @@ def run_to_end(trainer: Any, out: Path, *, what: str, progress: Progress) -> Non
         trainer.train()
         return
     state = _state(resume)
-    if state["global_step"] >= state["max_steps"]:
+    if state["global_step"] >= state["max_steps"] or is_spent(state):
         trainer._load_from_checkpoint(str(resume))
         return
     progress.line(f"  {what}: goes on behind step {state['global_step']} of {state['max_steps']}")

@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from star_edge.distill import trainer as module
 from star_edge.distill import training
 from star_edge.distill.chunked import objective_sum
 from star_edge.distill.objectives import BASELINES, objective_of
+from star_edge.distill.time_budget import TimeBudget
 from star_edge.distill.trainer import DistillTrainer, run_ckd, run_sft, training_arguments
 from star_edge.distill.training import newest_checkpoint, rows_per_device
 from star_edge.errors import TeacherCacheError, TrainingError
@@ -251,6 +253,64 @@ def test_a_run_cut_short_ends_as_if_it_had_not_been(student, tmp_path, tuning, m
     expected = weights(whole)
     for name, tensor in weights(resumed).items():
         torch.testing.assert_close(tensor, expected[name])
+
+
+class Clock:
+    """Ten seconds pass between two looks."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def __call__(self):
+        self.seconds += 10.0
+        return self.seconds
+
+
+@pytest.fixture
+def ten_seconds_a_step(monkeypatch):
+    monkeypatch.setattr(module, "TimeBudget", lambda *given, **named: TimeBudget(*given, **named, clock=Clock()))
+
+
+def rates(out):
+    return [json.loads(line)["lr"] for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_stage_stops_when_its_minutes_are_spent_with_its_learning_rate_decayed(student, tmp_path, ten_seconds_a_step):
+    checkpoint = sft(student, tmp_path, max_steps=100, minutes=1.0)
+    assert load(checkpoint, device="cpu").model.peft_config["default"].r == 4
+    # The time for learning begins behind the first step's ten seconds; every later step takes a fifth of the rest.
+    cosine = [0.5 * (1 + math.cos(math.pi * share)) for share in (0.0, 0.01, 0.2, 0.4, 0.6, 0.8)]
+    assert rates(tmp_path) == pytest.approx([1e-3 * share for share in cosine], abs=1e-9)
+    assert newest_checkpoint(tmp_path).name == "checkpoint-6"
+
+
+def test_steps_that_end_before_the_minutes_decide_the_schedule(student, tmp_path, ten_seconds_a_step):
+    sft(student, tmp_path / "plain", max_steps=3)
+    sft(student, tmp_path / "timed", max_steps=3, minutes=60.0)
+    assert rates(tmp_path / "timed") == rates(tmp_path / "plain")
+
+
+def test_a_resumed_stage_counts_the_minutes_it_has_spent(student, tmp_path, monkeypatch, ten_seconds_a_step):
+    whole = sft(student, tmp_path / "whole", max_steps=100, minutes=1.0)
+    cut = tmp_path / "cut"
+    real = DistillTrainer.compute_loss
+
+    def dies_in_step_four(self, *args, **given):
+        if self.state.global_step == 3:
+            raise KeyboardInterrupt
+        return real(self, *args, **given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DistillTrainer, "compute_loss", dies_in_step_four)
+        with pytest.raises(KeyboardInterrupt):
+            sft(student, cut, max_steps=100, minutes=1.0)
+    resumed = sft(student, cut, max_steps=100, minutes=1.0)
+    assert rates(cut) == rates(tmp_path / "whole")
+    monkeypatch.setattr(DistillTrainer, "compute_loss", None)
+    again = sft(student, cut, max_steps=100, minutes=1.0)
+    for name, tensor in weights(whole).items():
+        torch.testing.assert_close(weights(resumed)[name], tensor)
+        assert torch.equal(weights(again)[name], weights(resumed)[name])
 
 
 def test_a_finished_run_only_saves_again(student, tmp_path, monkeypatch):
