@@ -17,6 +17,7 @@ _NAMES = {
     "null": "none null nonetype",
 }
 _JSON_TYPES = {word: json_type for json_type, words in _NAMES.items() for word in words.split()}
+_JSON_SCHEMA_TYPES = frozenset(_NAMES)
 _ANYTHING = frozenset({"any", "typing.any", "unknown", ""})
 _MAX_NESTING = 16
 
@@ -35,6 +36,8 @@ def read_type(text: str) -> TypeHint:
     Returns: the schema fragment (`type`, and `items`, `anyOf`, `enum`, `default`, ... where the hint gives them).
     Raises: ValueError: a type of no known name, or brackets that do not close.
     """
+    if text in _JSON_SCHEMA_TYPES:  # nearly every type of nearly every file
+        return TypeHint({"type": text})
     body, _, default = _cut(text, "=")
     parts = [part.strip() for part in _split(body, ",")]
     schema, optional = _read(parts[0], 0)
