@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -21,6 +22,7 @@ class FakeVllm(ModuleType):
 
     def __init__(self, answer: Answer, *, fails_with: Exception | None = None) -> None:
         super().__init__("vllm")
+        self.__spec__ = ModuleSpec("vllm", None)  # without one it does not look installed
         self.loaded: dict[str, Any] = {}
         self.calls: list[tuple[list[list[int]], list[SimpleNamespace]]] = []
         self.shutdowns = 0

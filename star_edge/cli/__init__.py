@@ -13,10 +13,13 @@ from star_edge.cli.common import StarEdgeGroup
 from star_edge.cli.data import data
 from star_edge.cli.distill import distill
 from star_edge.cli.doctor import doctor
+from star_edge.cli.evaluate import evaluate
 from star_edge.cli.export import export
 from star_edge.cli.parity import parity
 from star_edge.cli.recipes import recipes
 from star_edge.cli.report import report
+from star_edge.cli.reward import reward
+from star_edge.cli.score import score
 from star_edge.cli.validate import validate
 
 
@@ -34,5 +37,5 @@ def main() -> None:
     """
 
 
-for command in (distill, export, validate, parity, report, recipes, data, doctor):
+for command in (distill, export, validate, parity, report, evaluate, score, recipes, data, reward, doctor):
     main.add_command(command)

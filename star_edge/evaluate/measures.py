@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from star_edge.contracts import Score, ScoreDifference
 from star_edge.errors import EvaluationError
@@ -73,6 +73,10 @@ class SuiteScores:
     verdicts: Mapping[str, bool]
     reasons: Mapping[str, str]
     measures: tuple[Measure, ...]
+
+    def numbers(self) -> dict[str, Any]:
+        """What a summary holds: everything but the cases."""
+        return {"suite": self.suite, "version": self.version, "cases": len(self.verdicts), "scores": self.scores}
 
 
 def compare(scores: SuiteScores, reference: SuiteScores) -> tuple[ScoreDifference, ...]:

@@ -66,27 +66,27 @@ class OutputFile:
             ArtifactError: the file was made otherwise and `force` is False, or it cannot be written.
             EvaluationError: a line in its middle is damaged.
         """
-        self.path = path
+        self.path, self.key = path, dict(key)
         self._key_path = path.with_suffix(".key.json")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._claim(dict(key), force=force)
+            self._claim(force=force)
             _cut_after_last_line(path)
             self._file: BinaryIO = path.open("ab")
         except OSError as error:
             raise ArtifactError(f"{path}: cannot write ({error.strerror}); choose another --out") from error
         self.rows = _read_rows(path)
 
-    def _claim(self, key: dict[str, str], *, force: bool) -> None:
+    def _claim(self, *, force: bool) -> None:
         if self.path.exists() and self.path.stat().st_size:
             found = read_json(self._key_path) if self._key_path.exists() else None
-            if found == key:
+            if found == self.key:
                 return
             if not force:
-                raise ArtifactError(f"{self.path}: {_why_foreign(found, key)}; choose another --out, or --force")
+                raise ArtifactError(f"{self.path}: {_why_foreign(found, self.key)}; choose another --out, or --force")
         # The answers go first: a kill in between must not leave old answers under the new key.
         self.path.unlink(missing_ok=True)
-        write_atomic(self._key_path, json.dumps(key, indent=1, ensure_ascii=False) + "\n")
+        write_atomic(self._key_path, json.dumps(self.key, indent=1, ensure_ascii=False) + "\n")
 
     @property
     def texts(self) -> dict[str, str]:

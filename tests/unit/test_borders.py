@@ -34,6 +34,10 @@ ALLOWED: dict[str, set[str]] = {
     "star_edge.report": set(),
     "star_edge_export": {"star_edge.calls", "star_edge.models", "star_edge.data"},
     "star_edge_device": {"star_edge.calls", *SCORES},
+    "star_edge.answering": {
+        "star_edge.calls", "star_edge.data", "star_edge.evaluate", "star_edge.models", "star_edge_export",
+        "star_edge_device",
+    },
     "star_edge.parity": {"star_edge", "star_edge_export", "star_edge_device"},
     "star_edge.engine": {"star_edge.recipe"},
     "star_edge.pipeline": {"star_edge", "star_edge_export", "star_edge_device"},

@@ -1,0 +1,93 @@
+"""What a CHECKPOINT argument names, found before anything is loaded, and made into one plain model folder."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from star_edge.answering.backend import AnswerConfig, BackendKind, ChatTemplate
+from star_edge.contracts import Checkpoint, ModelConfig
+from star_edge.errors import EvaluationError
+from star_edge.manifest import MANIFEST, hash_json, read_json, sha256_file
+from star_edge.models.sources import ADAPTER, adapter_base, checkpoint_fingerprints, resolve_source
+from star_edge_export.bundle import STAGE as BUNDLE_STAGE
+
+
+@dataclass(frozen=True, slots=True)
+class FoundCheckpoint:
+    """A checkpoint's files. `label` is what a person calls it; `fingerprint` changes when its answers may."""
+
+    kind: Literal["model", "adapter", "bundle", "gguf"]
+    path: Path
+    label: str
+    fingerprint: str
+
+
+def find_checkpoint(name: str, revision: str | None = None) -> FoundCheckpoint:
+    """A bundle of ours, a LoRA adapter with a local base, or whatever a recipe takes as a model's source.
+
+    Raises: ModelError: nothing is there. ArtifactError: a manifest or an adapter's settings are damaged.
+    """
+    path = Path(name).expanduser()
+    if (path / MANIFEST).is_file() and read_json(path / MANIFEST).get("stage") == BUNDLE_STAGE:
+        return FoundCheckpoint("bundle", path, path.name, sha256_file(path / MANIFEST))
+    if (path / ADAPTER).is_file():
+        return FoundCheckpoint("adapter", path, path.name, hash_json(checkpoint_fingerprints(path)))
+    source = resolve_source(ModelConfig(source=name, revision=revision))
+    kind: Literal["gguf", "model"] = "gguf" if source.kind == "gguf" else "model"
+    return FoundCheckpoint(kind, source.path, source.label, source.fingerprint)
+
+
+def choose_backend(found: FoundCheckpoint, config: AnswerConfig) -> tuple[BackendKind, str]:
+    """The backend that was asked for, or for "auto" the fastest that can run the checkpoint here; and its device.
+
+    Raises: EvaluationError: what was asked for cannot run this kind of checkpoint, or there is no GPU for it.
+    """
+    if found.kind == "bundle":
+        if config.backend in ("vllm", "transformers"):
+            raise EvaluationError(
+                f"{found.path}: an exported file runs on its own runtime; give --backend file, or the checkpoint it "
+                "was exported from"
+            )
+        return "file", "cpu"
+    if config.backend == "file":
+        if found.kind != "gguf":
+            raise EvaluationError(
+                f"{found.path}: no bundle and no .gguf file, which is what --backend file runs; `star-edge export` "
+                "makes bundles"
+            )
+        return "file", "cpu"
+    device = _device(config)
+    if config.backend != "auto":
+        return config.backend, device
+    has_vllm = device == "cuda" and importlib.util.find_spec("vllm") is not None
+    return ("vllm" if has_vllm else "transformers"), device
+
+
+def _device(config: AnswerConfig) -> Literal["cpu", "cuda"]:
+    import torch  # not needed where a file runs
+
+    has_gpu = torch.cuda.is_available()
+    wants_gpu = config.device == "cuda" or config.backend == "vllm"
+    if wants_gpu and (config.device == "cpu" or not has_gpu):
+        raise EvaluationError(
+            "torch sees no GPU here, or --device cpu hides it; give --backend transformers --device cpu"
+        )
+    return "cuda" if has_gpu and config.device != "cpu" else "cpu"
+
+
+def plain_folder(found: FoundCheckpoint, chat_template: ChatTemplate, scratch: Path) -> Path:
+    """One model folder without an adapter, with the chat template that was asked for, made in `scratch`.
+
+    Raises: ModelError: it does not load, or cannot be converted or written.
+    """
+    # torch comes with these.
+    from star_edge.models.load import prepare
+    from star_edge.models.merge import merge
+
+    source = found.path
+    if found.kind == "adapter":
+        source = merge(Checkpoint(source, "adapter", adapter_base(source)), scratch / "merged").folder
+    return prepare(ModelConfig(source=str(source), chat_template=chat_template), scratch / "model").folder

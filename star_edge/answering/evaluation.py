@@ -1,0 +1,151 @@
+"""A checkpoint's answers to a suite, each kept as soon as it is there, and their scores.
+
+OUT/outputs.jsonl       one answer a line
+OUT/outputs.key.json    what made them; other answers are refused
+OUT/scores.json         written last
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from star_edge import __version__
+from star_edge.answering.backend import AnswerConfig, Backend, BackendKind
+from star_edge.answering.checkpoint import FoundCheckpoint, choose_backend, find_checkpoint, plain_folder
+from star_edge.errors import ArtifactError
+from star_edge.evaluate.outputs import OutputFile
+from star_edge.evaluate.suites import Suite, SuiteScores
+from star_edge.manifest import LOCK, plain, write_atomic
+from star_edge.progress import Progress, or_quiet
+
+OUTPUTS, SCORES = "outputs.jsonl", "scores.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What an evaluation left behind; `cut` counts answers that ended at a length limit, not by themselves."""
+
+    outputs: Path
+    scores: SuiteScores
+    cut: int
+
+
+def evaluate(
+    checkpoint: str,
+    suite: Suite,
+    config: AnswerConfig,
+    out: Path,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Answer what `out` does not hold yet, then score the suite.
+
+    Args:
+        checkpoint: folder, adapter folder, hub id, `.gguf` file or bundle.
+        force: throw away answers in `out` that another checkpoint, template, limit or backend gave.
+    Raises:
+        ArtifactError: `out` holds other answers, or another process works there.
+        StarEdgeError: the checkpoint cannot be found, loaded or run; answers so far stay.
+    """
+    found = find_checkpoint(checkpoint, config.revision)
+    kind, device = choose_backend(found, config)
+    make = _Maker(found, kind, device, config)
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(out / LOCK, timeout=0):
+            file = OutputFile(out / OUTPUTS, make.key(suite), force=force)
+            with closing(file):
+                _answer_missing(make, suite, file, or_quiet(progress))
+            return _score(found, suite, file, out)
+    except Timeout:
+        raise ArtifactError(f"{out}: another star-edge is working there; wait for it to end") from None
+
+
+def default_out(checkpoint: str, suite: str) -> Path:
+    """Where answers go when nothing is said: `evaluations/<checkpoint>-<suite>`."""
+    names = [part for part in Path(checkpoint).parts if part not in ("/", "..", "runs")]
+    asked = Path(suite).name.removesuffix(".gz").removesuffix(".jsonl")
+    return Path("evaluations") / "-".join([*names[-3:], asked])
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """A checkpoint that is found and a backend that is chosen, nothing loaded yet."""
+
+    found: FoundCheckpoint
+    kind: BackendKind
+    device: str
+    config: AnswerConfig
+
+    def key(self, suite: Suite) -> dict[str, str]:
+        """All that decides an answer; how many of a suite's cases are asked is not in it."""
+        return {
+            "checkpoint": self.found.fingerprint,
+            "data": suite.version,
+            "chat_template": self.config.chat_template,
+            "max_new_tokens": str(self.config.max_new_tokens),
+            "backend": self.kind,
+            "device": self.device,
+        }
+
+    def open(self, scratch: Path) -> Backend:
+        """The backend, ready to render; `scratch` is for a converted or merged model and must outlive it."""
+        config = self.config
+        if self.kind == "file":
+            from star_edge.answering.file_backend import bundle_backend, gguf_backend
+
+            make = bundle_backend if self.found.kind == "bundle" else gguf_backend
+            return make(self.found.path, config.chat_template, threads=config.threads or 1)
+        folder = plain_folder(self.found, config.chat_template, scratch)
+        if self.kind == "vllm":
+            from star_edge.answering.vllm_backend import VllmBackend
+
+            return VllmBackend(folder)
+        from star_edge.answering.torch_backend import TransformersBackend
+
+        return TransformersBackend(
+            folder, device=self.device, rows_per_forward=config.rows_per_forward, threads=config.threads
+        )
+
+
+def _answer_missing(make: _Maker, suite: Suite, file: OutputFile, progress: Progress) -> None:
+    missing = [example for example in suite.examples if example.id not in file.rows]
+    kept = len(suite.ids) - len(missing)
+    if kept:
+        progress.line(f"{file.path}: {kept} of {len(suite.ids)} cases are answered already")
+    if not missing:
+        return
+    with tempfile.TemporaryDirectory(prefix="star-edge-") as scratch:
+        progress.line(f"loading {make.found.label}")
+        with closing(make.open(Path(scratch))) as backend:
+            prompts = [(example.id, backend.prompt_text(example)) for example in missing]
+            with closing(progress.bar("answer", len(prompts))) as bar:
+                answers = backend.answer(prompts, max_new_tokens=make.config.max_new_tokens)
+                for done, generation in enumerate(answers, start=1):
+                    file.add(generation)
+                    bar.update(done)
+            progress.line(f"answered by {backend.name}")
+
+
+def _score(found: FoundCheckpoint, suite: Suite, file: OutputFile, out: Path) -> Evaluation:
+    texts = {id: file.rows[id]["text"] for id in suite.ids}
+    scores = suite.judge(texts)
+    cut = sum(not file.rows[id]["stopped"] for id in suite.ids)
+    summary = {
+        "schema": SCHEMA,
+        "star_edge": __version__,
+        "checkpoint": found.label,
+        "key": file.key,
+        "cut": cut,
+        **scores.numbers(),
+    }
+    write_atomic(out / SCORES, json.dumps(plain(summary), indent=1, ensure_ascii=False) + "\n")
+    return Evaluation(file.path, scores, cut)

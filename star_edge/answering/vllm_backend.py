@@ -1,0 +1,70 @@
+"""A model folder in vLLM: our tokens in, tokens out, our text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from star_edge.answering.backend import Prompts, without_room
+from star_edge.contracts import Example, Generation
+from star_edge.data.chat import ChatCodec
+from star_edge.models.folder import CONFIG, read_model_json, read_template
+from star_edge.models.load import load_tokenizer
+from star_edge.models.vllm_engine import Completion, VllmEngine
+
+# Answers reach the disk after so many, which vLLM batches as it likes.
+PROMPTS_PER_CALL = 512
+
+
+class VllmBackend:
+    """The engine starts with the first prompts, whose longest says how much room a sequence needs."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read the tokenizer and the template.
+
+        Raises: ModelError: the folder lacks one.
+        """
+        self._folder = folder
+        self._tokenizer = load_tokenizer(folder)
+        self._codec = ChatCodec(self._tokenizer, read_template(folder))
+        self._context_length = int(read_model_json(folder, CONFIG)["max_position_embeddings"])
+        self._engine: VllmEngine | None = None
+
+    @property
+    def name(self) -> str:
+        return f"vllm {self._engine.version}, bfloat16" if self._engine else "vllm, bfloat16"
+
+    def prompt_text(self, example: Example) -> str:
+        return self._codec.prompt_text(example)
+
+    def answer(self, prompts: Prompts, *, max_new_tokens: int) -> Iterator[Generation]:
+        """As the interface has it.
+
+        Raises: RuntimeMissing, ModelError: vLLM is not installed, or cannot run the model here.
+        """
+        encoded = [list(self._tokenizer.encode(text, add_special_tokens=False)) for _, text in prompts]
+        empty = without_room(prompts, map(len, encoded), self._context_length)
+        yield from empty.values()
+        asked = [index for index in range(len(prompts)) if index not in empty]
+        if not asked:
+            return
+        self.close()
+        longest = max(len(encoded[index]) for index in asked) + max_new_tokens
+        self._engine = VllmEngine(self._folder, max_model_len=min(longest, self._context_length))
+        for start in range(0, len(asked), PROMPTS_PER_CALL):
+            batch = asked[start : start + PROMPTS_PER_CALL]
+            drawn = self._engine.sample(
+                [encoded[index] for index in batch], copies=1, temperature=0.0, max_new_tokens=max_new_tokens, seed=0
+            )
+            for index, (completion,) in zip(batch, drawn, strict=True):
+                yield self._generation(prompts[index][0], encoded[index], completion)
+
+    def _generation(self, id: str, prompt: Sequence[int], completion: Completion) -> Generation:
+        ids = completion.ids[:-1] if completion.stopped else completion.ids
+        text = self._tokenizer.decode(list(ids), skip_special_tokens=False)
+        return Generation(id, text, ids, len(prompt), completion.stopped)
+
+    def close(self) -> None:
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
