@@ -8,27 +8,48 @@ all V logits follows in closed form from the gradient at those S:
 
 The gradients with respect to hidden states and head are therefore computed chunk by chunk in the forward pass, and
 the logits of a chunk are overwritten by their own gradient. Nothing is computed twice.
+
+Beside the matrix products and an objective's search for tokens, two passes over a chunk's logits remain:
+`log_normaliser` and `to_probabilities`. Compiled, each is one kernel that reads bfloat16 and holds its float32 in
+registers; as they stand they need float32 copies.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import functools
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+Passes: TypeAlias = tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor, Tensor], None]]
 
 
 class Objective(Protocol):
     """A loss per position that reads student log-probabilities at chosen tokens."""
 
     def tokens(self, student_logits: Tensor, teacher_ids: Tensor) -> Tensor:
-        """(n, V) logits and (n, K) ids -> (n, S) ids to read; the first K are the teacher's, in their order."""
+        """(n, V) logits and (n, K) ids -> (n, S) ids to read: the teacher's in their order, then distinct others.
+
+        One of the others may be the teacher's again if the loss does not depend on it there.
+        """
         ...
 
     def loss(self, student_logprobs: Tensor, tokens: Tensor, teacher_logprobs: Tensor) -> Tensor:
         """(n, S) log p_S at (n, S) tokens, (n, K) log p_T -> (n,) nats."""
         ...
+
+
+def log_normaliser(logits: Tensor) -> Tensor:
+    """(n, V) -> (n, 1) in the computing dtype."""
+    return logits.to(computing_dtype(logits.dtype)).logsumexp(dim=1, keepdim=True)
+
+
+def to_probabilities(logits: Tensor, normaliser: Tensor, scale: Tensor) -> None:
+    """Overwrite (n, V) logits with their probabilities times (n, 1) `scale`."""
+    logits.copy_((logits - normaliser).exp_().mul_(scale))
 
 
 def computing_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -81,6 +102,7 @@ def chunked_objective_sum(
     teacher_logprobs: Tensor,
     *,
     chunk: int,
+    compiled: bool = False,
 ) -> Tensor:
     """Sum of the objective over positions, from hidden states, holding at most `chunk` rows of logits.
 
@@ -89,6 +111,7 @@ def chunked_objective_sum(
         lm_head_weight: (V, H); its gradient is computed only when it needs one.
         teacher_ids, teacher_logprobs: (N, K), natural log.
         chunk: positions whose logits exist at one time.
+        compiled: let torch.compile make kernels of the passes over the logits.
     Returns: scalar float32, or float64 for float64 hidden states.
     Raises: ValueError: shapes disagree, K exceeds V, or chunk is not positive.
     """
@@ -99,7 +122,13 @@ def chunked_objective_sum(
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
     check_shapes(len(hidden), len(lm_head_weight), teacher_ids, teacher_logprobs)
-    return _ChunkedSum.apply(hidden, lm_head_weight, teacher_ids, teacher_logprobs, objective, chunk)  # type: ignore[no-any-return, no-untyped-call]
+    passes = _compiled_passes() if compiled else (log_normaliser, to_probabilities)
+    return _ChunkedSum.apply(hidden, lm_head_weight, teacher_ids, teacher_logprobs, objective, chunk, passes)  # type: ignore[no-any-return, no-untyped-call]
+
+
+@functools.cache
+def _compiled_passes() -> Passes:
+    return torch.compile(log_normaliser, fullgraph=True), torch.compile(to_probabilities, fullgraph=True)
 
 
 def _matmul_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:
@@ -109,19 +138,31 @@ def _matmul_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:
 
 
 def _loss_and_gradient(
-    objective: Objective, logits: Tensor, teacher_ids: Tensor, teacher_logprobs: Tensor, *, with_gradient: bool
+    objective: Objective,
+    logits: Tensor,
+    teacher_ids: Tensor,
+    teacher_logprobs: Tensor,
+    passes: Passes,
+    *,
+    with_gradient: bool,
 ) -> Tensor:
     """Summed loss of one chunk; `logits` (n, V) are overwritten with their gradient when it is wanted."""
+    normalise, probabilities = passes
     tokens = objective.tokens(logits, teacher_ids)
-    log_normaliser = logits.logsumexp(dim=1, keepdim=True)
-    logprobs = logits.gather(1, tokens).sub_(log_normaliser)
+    normaliser = normalise(logits)
+    logprobs = logits.gather(1, tokens) - normaliser
     if not with_gradient:
         return objective.loss(logprobs, tokens, teacher_logprobs).sum()
     with torch.enable_grad():
         logprobs.requires_grad_()
         loss = objective.loss(logprobs, tokens, teacher_logprobs).sum()
         (at_tokens,) = torch.autograd.grad(loss, logprobs)
-    logits.sub_(log_normaliser).exp_().mul_(-at_tokens.sum(dim=1, keepdim=True)).scatter_add_(1, tokens, at_tokens)
+    scale = -at_tokens.sum(dim=1, keepdim=True)
+    probabilities(logits, normaliser, scale)
+    # At the tokens the two terms nearly cancel once student and teacher agree, so they are added before rounding.
+    there = (logprobs.detach().exp() * scale + at_tokens).to(logits.dtype)
+    teachers = teacher_ids.shape[1]
+    logits.scatter_(1, tokens[:, teachers:], there[:, teachers:]).scatter_(1, teacher_ids, there[:, :teachers])
     return loss.detach()
 
 
@@ -135,6 +176,7 @@ class _ChunkedSum(torch.autograd.Function):
         teacher_logprobs: Tensor,
         objective: Objective,
         chunk: int,
+        passes: Passes,
     ) -> Tensor:
         hidden_wants, weight_wants = ctx.needs_input_grad[:2]
         multiply = _matmul_dtype(hidden, weight)
@@ -148,22 +190,23 @@ class _ChunkedSum(torch.autograd.Function):
             for start in range(0, len(hidden), chunk):
                 rows = slice(start, start + chunk)
                 states = hidden[rows].to(multiply)
-                logits = (states @ head.T).to(compute)
+                logits = states @ head.T
                 total += _loss_and_gradient(
                     objective,
                     logits,
                     teacher_ids[rows].long(),
                     teacher_logprobs[rows].to(compute),
+                    passes,
                     with_gradient=hidden_wants or weight_wants,
                 )
-                gradient = logits.to(multiply)
+                # From here on `logits` hold their own gradient.
                 if hidden_grad is not None:
-                    hidden_grad[rows] = gradient @ head
+                    hidden_grad[rows] = logits @ head
                 if weight_grad is not None and multiply == compute:
-                    weight_grad.addmm_(gradient.T, states)
+                    weight_grad.addmm_(logits.T, states)
                 elif weight_grad is not None:
-                    weight_grad += gradient.T @ states
-                del logits, gradient
+                    weight_grad += logits.T @ states
+                del logits
         ctx.save_for_backward(hidden_grad, None if weight_grad is None else weight_grad.to(weight.dtype))
         return total
 
@@ -174,6 +217,7 @@ class _ChunkedSum(torch.autograd.Function):
         return (
             None if hidden_grad is None else hidden_grad * output_grad.to(hidden_grad.dtype),
             None if weight_grad is None else weight_grad * output_grad.to(weight_grad.dtype),
+            None,
             None,
             None,
             None,

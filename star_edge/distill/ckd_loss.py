@@ -19,6 +19,8 @@ from star_edge.distill.chunked import chunked_objective_sum, objective_sum
 
 TAIL_WEIGHT = 10.0
 TAIL_TOP_M = 100
+COLUMN = 32
+"""Tokens of a column in the search for the likeliest; near sqrt(V / m) both searches are short."""
 
 
 def forward_kl(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Tensor:
@@ -26,6 +28,27 @@ def forward_kl(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Tensor:
     probabilities = teacher_logprobs.exp()
     terms = probabilities * (teacher_logprobs - student_logprobs)
     return terms.masked_fill(probabilities == 0, 0.0).sum(dim=1)
+
+
+def most_likely(logits: Tensor, count: int) -> Tensor:
+    """(n, V) -> (n, count) ids of the largest logits, in no order.
+
+    A vocabulary is too wide to select from directly: that reads all of it several times. So it is cut into columns of
+    `COLUMN` tokens each, and the columns with the largest maxima are searched. The `count` largest logits lie in the
+    `count` best columns: a column left out has that many maxima at or above its own.
+    """
+    vocabulary = logits.shape[1]
+    columns = vocabulary // COLUMN
+    if columns <= 2 * count:
+        return logits.topk(count, dim=1, sorted=False).indices
+    whole = columns * COLUMN
+    maxima = torch.unflatten(logits[:, :whole], 1, (COLUMN, columns)).amax(dim=1)
+    best = maxima.topk(count, dim=1, sorted=False).indices
+    steps = torch.arange(COLUMN, device=logits.device) * columns
+    rest = torch.arange(whole, vocabulary, device=logits.device).expand(len(logits), -1)
+    candidates = torch.cat(((best[:, None] + steps[:, None]).flatten(1), rest), dim=1)
+    chosen = logits.gather(1, candidates).topk(count, dim=1, sorted=False).indices
+    return candidates.gather(1, chosen)
 
 
 def tokens_outside(tokens: Tensor, teacher_ids: Tensor) -> Tensor:
@@ -44,8 +67,8 @@ class Ckd:
 
     def tokens(self, student_logits: Tensor, teacher_ids: Tensor) -> Tensor:
         """The teacher's K tokens, then the student's m most likely: (n, K + m)."""
-        most_likely = student_logits.topk(min(self.tail_top_m, student_logits.shape[1]), dim=1, sorted=False).indices
-        return torch.cat((teacher_ids, most_likely), dim=1)
+        likely = most_likely(student_logits, min(self.tail_top_m, student_logits.shape[1]))
+        return torch.cat((teacher_ids, likely), dim=1)
 
     def loss(self, student_logprobs: Tensor, tokens: Tensor, teacher_logprobs: Tensor) -> Tensor:
         """(n, K + m) student, (n, K) teacher -> (n,) nats."""

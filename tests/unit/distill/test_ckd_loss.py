@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from star_edge.distill.ckd_loss import chunked_ckd_loss, ckd_loss
+from star_edge.distill.chunked import chunked_objective_sum
+from star_edge.distill.ckd_loss import Ckd, chunked_ckd_loss, ckd_loss, most_likely
 
 
 def slow_reference(logits, teacher_ids, teacher_logprobs, tail_weight, tail_top_m):
@@ -185,6 +186,72 @@ def test_impossible_settings_are_refused():
         chunked_ckd_loss(hidden, head[:, :3], ids, logprobs)
     with pytest.raises(ValueError, match=r"must be \(N, V\)"):
         ckd_loss((hidden @ head.T)[None], ids, logprobs)
+
+
+@pytest.mark.parametrize(("v", "count"), [(640, 5), (655, 5), (6400, 100), (671, 0), (50, 50), (3200, 1)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_likeliest_tokens_are_those_that_a_full_sort_finds(v, count, dtype):
+    logits = torch.randn(6, v, generator=torch.Generator().manual_seed(v)).to(dtype)
+    logits[0] = 1.0  # ties all over
+    logits[1, -count:] = 9.0  # all of them in what is left over behind the columns, or as much of them as fits
+    found = most_likely(logits, count)
+    assert found.shape == (6, count)
+    assert all(len(set(row)) == count for row in found.tolist())
+    expected = logits.sort(dim=1, descending=True).values[:, :count]
+    assert torch.equal(logits.gather(1, found).sort(dim=1, descending=True).values, expected)
+
+
+def test_a_wide_vocabulary_agrees_with_the_slow_reference():
+    hidden, head, ids, logprobs = case(n=3, v=2000, k=20, h=8)
+    hidden = hidden * 3  # a student that is sure of something
+    loss = chunked_ckd_loss(hidden, head, ids, logprobs, tail_weight=10.0, tail_top_m=10, chunk=2)
+    assert loss.item() == pytest.approx(slow_reference(hidden @ head.T, ids, logprobs, 10.0, 10), abs=1e-5)
+    assert loss.item() > 1
+
+
+def test_a_wide_vocabulary_passes_finite_differences():
+    hidden, head, ids, logprobs = case(n=2, v=330, k=6, h=3, dtype=torch.float64)
+    hidden.requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda h: chunked_ckd_loss(h, head, ids, logprobs, tail_top_m=5, chunk=1), (hidden,)
+    )
+
+
+def test_a_token_named_by_both_gets_its_gradient_once():
+    # Student and teacher agree on the likeliest token, so the student's list names the teacher's token again.
+    logits = torch.tensor([[3.0, 1.0, 0.0, -1.0]], dtype=torch.float64, requires_grad=True)
+    ids, logprobs = torch.tensor([[0, 1]]), torch.tensor([[0.6, 0.3]], dtype=torch.float64).log()
+    (expected,) = torch.autograd.grad(ckd_loss(logits, ids, logprobs, tail_top_m=2), logits)
+    (found,) = torch.autograd.grad(
+        chunked_ckd_loss(logits, torch.eye(4, dtype=torch.float64), ids, logprobs, tail_top_m=2), logits
+    )
+    torch.testing.assert_close(found, expected)
+
+
+def test_bfloat16_gradients_keep_small_differences_of_student_and_teacher():
+    # Where both agree to a thousandth, the gradient is a difference of two numbers that bfloat16 cannot tell apart.
+    generator = torch.Generator().manual_seed(0)
+    logits = (torch.randn(40, 64, generator=generator) * 2).bfloat16()
+    teacher = (logits.double() + torch.randn(40, 64, generator=generator) * 1e-3).log_softmax(-1)
+    exact = logits.double().requires_grad_()
+    (expected,) = torch.autograd.grad(ckd_loss(exact, *reversed(teacher.topk(64))), exact)
+    rough = logits.clone().requires_grad_()
+    eye = torch.eye(64, dtype=torch.bfloat16)
+    (found,) = torch.autograd.grad(chunked_ckd_loss(rough, eye, *reversed(teacher.topk(64))), rough)
+    assert torch.nn.functional.cosine_similarity(found.double().flatten(), expected.flatten(), dim=0) > 0.999
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_compiled_passes_give_the_same_loss_and_gradients(dtype):
+    hidden, head, ids, logprobs = (tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in case(n=11))
+    results = []
+    for compiled in (False, True):
+        states, weight = hidden.clone().requires_grad_(), head.clone().requires_grad_()
+        loss = chunked_objective_sum(Ckd(10.0, 4), states, weight, ids, logprobs, chunk=4, compiled=compiled)
+        loss.backward()
+        results.append((loss, states.grad, weight.grad))
+    torch.testing.assert_close(*results, rtol=1e-2 if dtype == torch.bfloat16 else 1e-4, atol=1e-2)
 
 
 def test_never_holds_more_logits_than_a_chunk(monkeypatch):
