@@ -18,6 +18,7 @@ from star_edge.cli.export import export
 from star_edge.cli.parity import parity
 from star_edge.cli.recipes import recipes
 from star_edge.cli.report import report
+from star_edge.cli.reward import reward
 from star_edge.cli.score import score
 from star_edge.cli.validate import validate
 
@@ -36,5 +37,5 @@ def main() -> None:
     """
 
 
-for command in (distill, export, validate, parity, report, evaluate, score, recipes, data, doctor):
+for command in (distill, export, validate, parity, report, evaluate, score, recipes, data, reward, doctor):
     main.add_command(command)

@@ -31,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "star_edge.evaluate": {"star_edge.calls", "star_edge.cache_folder"},
     "star_edge.evaluate.rows": {"star_edge.calls", "star_edge.evaluate", "star_edge.data.normalise"},
     **{stage: {"star_edge.calls", *SCORES, *STAGES} for stage in STAGES},
+    "star_edge.rl.audit": {"star_edge.calls", "star_edge.evaluate", "star_edge.rl.reward"},
     "star_edge.report": set(),
     "star_edge_export": {"star_edge.calls", "star_edge.models", "star_edge.data"},
     "star_edge_device": {"star_edge.calls", *SCORES},
@@ -48,7 +49,7 @@ ALLOWED: dict[str, set[str]] = {
 TORCH_FREE = {
     "star_edge.contracts", "star_edge.errors", "star_edge.manifest", "star_edge.progress", "star_edge.recipe",
     "star_edge.recipe_values", "star_edge.cache_folder",
-    "star_edge.calls", "star_edge.evaluate", "star_edge.rl.reward", "star_edge.rl.rewards",
+    "star_edge.calls", "star_edge.evaluate", "star_edge.rl.reward", "star_edge.rl.rewards", "star_edge.rl.audit",
     "star_edge.report", "star_edge_device",
 }  # fmt: skip
 HEAVY = {"torch", "transformers", "peft", "trl", "accelerate", "datasets", "optimum"}
