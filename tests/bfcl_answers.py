@@ -1,32 +1,37 @@
-"""Right, nearly right and absurd answers to BFCL cases, to compare two checkers on; none is marked as right."""
+"""Right, nearly right and absurd answers to BFCL cases, to compare two checkers on; none is marked as right.
+
+They add to `evaluate.perturb` what no model should answer: every form of source text, absurd types, damaged documents.
+"""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from star_edge.contracts import ToolCall
 from star_edge.evaluate.bfcl.cases import BfclCase
+from star_edge.evaluate.perturb import perturbed
 
 Calls = list[ToolCall]
 Random = random.Random
 
 
 def answers(case: BfclCase, *, seed: int, count: int) -> Iterator[Calls]:
-    """`count` answers: the first one built from the accepted values, the others changed once or twice."""
+    """`count` answers: those of `perturbed`, and others in which values were changed once or twice more."""
     rng = Random(f"{case.id} {seed}")
-    yield canonical(case, rng, every_parameter=True)
-    for _ in range(count - 1):
-        calls = canonical(case, rng)
-        for _ in range(rng.choice((1, 1, 2))):
-            calls = rng.choice(CHANGES)(case, calls, rng)
+    known = [list(answer.calls) for answer in perturbed(case, seed=seed, count=count // 2)]
+    yield from known
+    for _ in range(count - len(known)):
+        calls = rng.choice(known) if rng.random() < 0.4 else canonical(case, rng)
+        for _ in range(rng.choice((0, 1, 1, 1, 2))):
+            calls = with_other_value(case, calls, rng)
         yield calls
 
 
-def canonical(case: BfclCase, rng: Random, *, every_parameter: bool = False) -> Calls:
+def canonical(case: BfclCase, rng: Random) -> Calls:
     """One call an answer, each parameter with one of its accepted values, source text where that is due."""
     calls = []
     for answer in case.answers:
@@ -35,7 +40,7 @@ def canonical(case: BfclCase, rng: Random, *, every_parameter: bool = False) -> 
         arguments = {}
         for parameter, options in accepted.items():
             values = [option for option in options if option != ""]
-            if not values or ("" in options and not every_parameter and rng.random() < 0.5):
+            if not values or ("" in options and rng.random() < 0.5):
                 continue
             value = picked(rng.choice(values), rng)
             schema = schemas.get(parameter, {})
@@ -160,7 +165,7 @@ def other_values(value: Any, rng: Random) -> list[Any]:
             value[:-1],
             [*value, *value[:1]],
             [str(item) for item in value],
-            tuple_free(value),
+            with_floats(value),
             [*value, ""],
         ]
         found += [[item.upper() if isinstance(item, str) else item for item in value], value[0] if value else None]
@@ -176,7 +181,7 @@ def other_values(value: Any, rng: Random) -> list[Any]:
     return found
 
 
-def tuple_free(value: list[Any]) -> list[Any]:
+def with_floats(value: list[Any]) -> list[Any]:
     return [float(item) if type(item) is int and abs(item) < 1e300 else item for item in value]
 
 
@@ -195,72 +200,23 @@ def changed_dict(value: dict[str, Any], rng: Random) -> dict[str, Any]:
     return changed
 
 
-def one_call(change: Callable[[BfclCase, ToolCall, Random], ToolCall]) -> Callable[[BfclCase, Calls, Random], Calls]:
-    def on_one(case: BfclCase, calls: Calls, rng: Random) -> Calls:
-        if not calls:
-            return calls
-        position = rng.randrange(len(calls))
-        return [change(case, call, rng) if index == position else call for index, call in enumerate(calls)]
-
-    return on_one
-
-
-def other_value(case: BfclCase, call: ToolCall, rng: Random) -> ToolCall:
-    if not call.arguments:
-        return call
-    parameter = rng.choice(list(call.arguments))
-    return ToolCall(call.name, {**call.arguments, parameter: rng.choice(other_values(call.arguments[parameter], rng))})
+def with_other_value(case: BfclCase, calls: Calls, rng: Random) -> Calls:
+    """One argument of one call changed, a string mostly in its text."""
+    places = [(place, name) for place, call in enumerate(calls) for name in call.arguments]
+    if not places:
+        return calls
+    place, name = rng.choice(places)
+    call = calls[place]
+    value = call.arguments[name]
+    damaged = isinstance(value, str) and value and rng.random() < 0.5
+    other = damaged_text(value, rng) if damaged else rng.choice(other_values(value, rng))
+    return [*calls[:place], ToolCall(call.name, {**call.arguments, name: other}), *calls[place + 1 :]]
 
 
-def other_source(case: BfclCase, call: ToolCall, rng: Random) -> ToolCall:
-    """Damage inside a string: a character less, doubled, or another one."""
-    texts = [name for name, value in call.arguments.items() if isinstance(value, str) and value]
-    if not texts:
-        return call
-    parameter = rng.choice(texts)
-    value = call.arguments[parameter]
-    at = rng.randrange(len(value))
-    changed = value[:at] + rng.choice(("", value[at] * 2, *"[]{}(),:'\"Lfn0 \n")) + value[at + 1 :]
-    return ToolCall(call.name, {**call.arguments, parameter: changed})
-
-
-def swapped_values(case: BfclCase, call: ToolCall, rng: Random) -> ToolCall:
-    values = list(call.arguments.values())
-    rng.shuffle(values)
-    return ToolCall(call.name, dict(zip(call.arguments, values, strict=True)))
-
-
-def other_order(case: BfclCase, call: ToolCall, rng: Random) -> ToolCall:
-    return ToolCall(call.name, dict(rng.sample(list(call.arguments.items()), len(call.arguments))))
-
-
-def missing_parameter(case: BfclCase, call: ToolCall, rng: Random) -> ToolCall:
-    left_out = rng.choice([*call.arguments, None])
-    return ToolCall(call.name, {name: value for name, value in call.arguments.items() if name != left_out})
-
-
-def surplus_parameter(case: BfclCase, call: ToolCall, rng: Random) -> ToolCall:
-    names = [*properties(case, call.name), "surplus"]
-    return ToolCall(call.name, {**call.arguments, rng.choice(names): rng.choice((None, "", 0, "x", [], {}))})
-
-
-def other_name(case: BfclCase, call: ToolCall, rng: Random) -> ToolCall:
-    names = [document["name"] for document in case.functions]
-    return ToolCall(rng.choice([*names, call.name.replace(".", "_"), call.name.upper(), ""]), call.arguments)
-
-
-def other_calls(case: BfclCase, calls: Calls, rng: Random) -> Calls:
-    """Shuffled, one less, one twice, none."""
-    shuffled = rng.sample(calls, len(calls))
-    return rng.choice([shuffled, shuffled, shuffled[1:], [*calls, *calls[:1]], [*calls[1:], *calls[-1:]], []])
-
-
-CHANGES = [
-    *[one_call(other_value)] * 5,
-    *[one_call(other_source)] * 2,
-    *map(one_call, (swapped_values, other_order, missing_parameter, surplus_parameter, other_name)),
-    other_calls,
-]
+def damaged_text(text: str, rng: Random) -> str:
+    """A character less, doubled, or another one."""
+    at = rng.randrange(len(text))
+    return text[:at] + rng.choice(("", text[at] * 2, *"[]{}(),:'\"Lfn0 \n")) + text[at + 1 :]
 
 
 # ------------------------------------------------------------------------------------------------------ documents
