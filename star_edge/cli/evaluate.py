@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -57,21 +58,15 @@ def evaluate(
     suite_name: str,
     categories: tuple[str, ...],
     limit: int | None,
-    backend: str,
-    revision: str | None,
-    chat_template: str,
-    max_new_tokens: int,
-    rows_per_forward: int,
-    device: str,
-    threads: int | None,
     out: Path | None,
     compare: Path | None,
     force: bool,
     as_json: bool,
+    **settings: Any,
 ) -> None:
     """Answer a suite with a checkpoint, greedily, and score the answers with intervals.
 
-    CHECKPOINT is a model folder, a LoRA adapter folder with its base beside it, a hub id, a .gguf file, or an exported
+    CHECKPOINT is a model folder, a LoRA adapter folder on a local base, a hub id, a .gguf file, or an exported
     bundle. Answers are kept one by one in --out: the same command goes on where it was stopped.
 
     \b
@@ -89,24 +84,13 @@ def evaluate(
 
     suite = open_suite(suite_name, categories=categories, limit=limit)
     reference = reference_scores(suite, compare)  # what is wrong with it shows before hours of answers
-    config = msgspec.convert(
-        {
-            "backend": backend,
-            "revision": revision,
-            "chat_template": chat_template,
-            "device": device,
-            "threads": threads,
-            "rows_per_forward": rows_per_forward,
-            "max_new_tokens": max_new_tokens,
-        },
-        AnswerConfig,
-    )
     folder = out or default_out(checkpoint, suite_name)
+    config = msgspec.convert(settings, AnswerConfig)
     found = run(checkpoint, suite, config, folder, force=force, progress=Progress())
     print_scores(found.scores, reference, as_json=as_json)
     if found.cut:
         click.echo(f"{found.cut} answers ended at a length limit, not by themselves", err=True)
+    narrowed = [word for category in categories for word in ("--category", category)]
+    narrowed += ["--limit", str(limit)] if limit else []
     words = ["star-edge", "score", "--suite", suite_name, "--outputs", str(found.outputs), "--compare", "OTHER.jsonl"]
-    words += [word for category in categories for word in ("--category", category)]
-    words += ["--limit", str(limit)] if limit else []
-    click.echo(f"next: {shlex.join(words)}", err=True)
+    click.echo(f"next: {shlex.join([*words, *narrowed])}", err=True)
