@@ -443,27 +443,6 @@ class ScoreDifference:
 
 
 @dataclass(frozen=True, slots=True)
-class Latency:
-    """Speed of one file on one runtime. Cold TTFT is the first prompt after loading; warm ones are all after it.
-
-    p95 is the slow tail everywhere: 95 % of the cases had a TTFT at most that long, or a speed at least that high.
-    clock: "cpu" when one thread was timed by its CPU time, which a busy neighbour does not change; else "wall".
-    Loading is always wall time.
-    """
-
-    runtime: str
-    device: str
-    threads: int
-    n: int
-    load_ms: float
-    ttft_cold_ms: float
-    ttft_ms_p50: float
-    ttft_ms_p95: float
-    prefill_tok_s_p50: float
-    prefill_tok_s_p95: float
-    decode_tok_s_p50: float
-    decode_tok_s_p95: float
-@dataclass(frozen=True, slots=True)
 class RewardAgreement:
     """How a reward orders answers, held against a checker.
 
@@ -519,6 +498,27 @@ class AuditReport:
     worst: tuple[Misorder, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Speed of one file on one runtime. Cold TTFT is the first prompt after loading; warm ones are all after it.
+
+    p95 is the slow tail everywhere: 95 % of the cases had a TTFT at most that long, or a speed at least that high.
+    clock: "cpu" when one thread was timed by its CPU time, which a busy neighbour does not change; else "wall".
+    Loading is always wall time.
+    """
+
+    runtime: str
+    device: str
+    threads: int
+    n: int
+    load_ms: float
+    ttft_cold_ms: float
+    ttft_ms_p50: float
+    ttft_ms_p95: float
+    prefill_tok_s_p50: float
+    prefill_tok_s_p95: float
+    decode_tok_s_p50: float
+    decode_tok_s_p95: float
     peak_rss_mib: float
     size_mib: float
     clock: Literal["cpu", "wall"] = "wall"
