@@ -211,9 +211,11 @@ class SimRlConfig:
 
     `precision` is that of `OptimizerConfig`, for losses; sampling on a CPU stays float32.
     vllm_memory_share: of the GPU's memory, taken by vLLM beside the trainer when `use_vllm` is true.
+    minutes: of training, after which the stage stops; null trains all its steps.
     """
 
     steps: int = 100
+    minutes: float | None = None
     prompts_per_step: int = 128
     rollouts: int = 8
     lr: float = 3e-7
@@ -230,6 +232,24 @@ class SimRlConfig:
     vllm_memory_share: float = 0.3
     save_every: int = 50
     precision: Precision = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class WatchConfig:
+    """A slice of the held-out rows scored while a stage trains: the best weights are kept, a collapse stops the stage.
+
+    every_steps: steps from one score to the next. rows: of the held-out rows, always the same.
+    max_malformed: largest share of malformed answers. max_drop: most the score may fall below the best, as a share.
+    min_entropy: least entropy of the policy in nats a token, where there is one. Null switches a limit off.
+    """
+
+    every_steps: int = 20
+    rows: int = 128
+    max_new_tokens: int = 256
+    rows_per_forward: int = 64
+    max_malformed: float | None = 0.5
+    max_drop: float | None = 0.2
+    min_entropy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +339,7 @@ class Recipe:
     cache: TeacherCacheConfig = field(default_factory=TeacherCacheConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
     sim_rl: StudentRlConfig = field(default_factory=StudentRlConfig)
+    watch: WatchConfig | None = None
     export: ExportConfig = field(default_factory=ExportConfig)
     validate: ValidateConfig = field(default_factory=ValidateConfig)
 

@@ -15,14 +15,14 @@ from star_edge.errors import RecipeError
 # Fields are named once, wherever in the recipe they stand; a field that is null is not checked.
 ABOVE_ZERO = (
     "keep_layers", "limit", "max_prompt_tokens", "max_completion_tokens",  # models and rows
-    "rows", "cap", "weight", "max_tools",
+    "rows", "cap", "weight", "max_tools", "every_steps",
     "rank", "alpha", "last_layers", "lr", "rows_per_step", "rows_per_forward", "tokens_per_forward", "epochs",
     "max_steps", "minutes", "save_every",
     "prompts_per_step", "rollouts", "temperature", "max_new_tokens", "warmup_rows", "prompts", "top_k",
     "rows_per_shard", "chunk", "parity_cases", "cases", "threads",
 )  # fmt: skip
-NOT_NEGATIVE = ("seed", "weight_decay", "steps", "beta", "max_resamples", "tail_weight", "tail_top_m")
-SHARES = ("heldout_tool_share", "max_bad_share", "warmup_share", "vllm_memory_share")
+NOT_NEGATIVE = ("seed", "weight_decay", "steps", "beta", "max_resamples", "tail_weight", "tail_top_m", "min_entropy")
+SHARES = ("heldout_tool_share", "max_bad_share", "warmup_share", "vllm_memory_share", "max_malformed", "max_drop")
 MIX_SHARES = ("irrelevance_share", "near_miss_share", "ask_share", "parallel_share", "distractor_share", "mask_share")
 LIMITS: Mapping[str, tuple[Callable[[float], bool], str]] = MappingProxyType(
     {

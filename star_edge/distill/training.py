@@ -108,11 +108,13 @@ def _state(checkpoint: Path) -> Mapping[str, Any]:
         return {}
 
 
-def run_to_end(trainer: Any, out: Path, *, what: str, progress: Progress) -> None:
+def run_to_end(trainer: Any, out: Path, *, what: str, progress: Progress, watch: TrainerCallback | None = None) -> None:
     """Train, or go on from the newest whole checkpoint; metrics of every step go to `out/log.jsonl`."""
     for noisy in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(noisy)
     trainer.add_callback(ReportSteps(out / LOG, what, progress))
+    if watch is not None:
+        trainer.add_callback(watch)
     resume = newest_checkpoint(out)
     if resume is None:
         trainer.train()
@@ -120,9 +122,19 @@ def run_to_end(trainer: Any, out: Path, *, what: str, progress: Progress) -> Non
     state = _state(resume)
     if state["global_step"] >= state["max_steps"] or is_spent(state):
         trainer._load_from_checkpoint(str(resume))
+        if watch is not None:
+            _only_judge(watch, trainer, resume)
         return
     progress.line(f"  {what}: goes on behind step {state['global_step']} of {state['max_steps']}")
     trainer.train(resume_from_checkpoint=str(resume))
+
+
+def _only_judge(watch: TrainerCallback, trainer: Any, checkpoint: Path) -> None:
+    """Let a watch choose the weights of a training that is over already."""
+    state = TrainerState.load_from_json(str(checkpoint / STATE))
+    state.is_world_process_zero = trainer.is_world_process_zero()
+    watch.on_train_begin(trainer.args, state, trainer.control)
+    watch.on_train_end(trainer.args, state, trainer.control)
 
 
 def save_result(trainer: Any, student: Checkpoint, out: Path, *, stage: str) -> Checkpoint:

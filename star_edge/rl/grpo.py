@@ -18,6 +18,7 @@ from accelerate.utils import DistributedType
 from torch import Tensor
 
 from star_edge.contracts import SimRlConfig
+from star_edge.distill.time_budget import TimeBudget
 from star_edge.distill.training import uses_bfloat16
 from star_edge.errors import RuntimeMissing
 from star_edge.models.load import LoadedModel
@@ -52,6 +53,8 @@ class SimRlTrainer(GRPOTrainer):  # type: ignore[misc]
         self._buffered_inputs: list[Batch | None] | None = None
         self.eos_token_ids = list(loaded.stop_token_ids)
         add_counted_forward(loaded.model)
+        if config.minutes is not None:
+            self.add_callback(TimeBudget(config.minutes, agree=self._mean_over_processes))
         self.beta = config.beta
         self.ref_model = PolicyAsItCame(loaded.model) if config.beta else None
 
@@ -146,6 +149,11 @@ class SimRlTrainer(GRPOTrainer):  # type: ignore[misc]
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
         """Prompts are rendered text already: their special tokens are in it."""
         return self.processing_class(text=prompts, add_special_tokens=False)["input_ids"], None, {}
+
+    def _mean_over_processes(self, value: float) -> float:
+        """A number that is the same on all processes."""
+        mine = torch.tensor(value, device=self.accelerator.device)
+        return float(self.accelerator.reduce(mine, reduction="mean"))
 
     def _over_processes(self, number: int) -> Tensor:
         gathered: Tensor = self.accelerator.gather(torch.tensor([number], device=self.accelerator.device))

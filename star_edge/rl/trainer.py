@@ -10,6 +10,7 @@ from typing import Any
 from star_edge.contracts import Checkpoint, Example, SimRlConfig, TuningConfig
 from star_edge.data.chat import ChatCodec
 from star_edge.distill.training import common_arguments, load_trainable, rows_per_device, run_to_end, save_result
+from star_edge.distill.watch import MakeWatch
 from star_edge.errors import RuntimeMissing, TrainingError
 from star_edge.progress import Progress, or_quiet
 from star_edge.rl.groups import PromptRow
@@ -34,10 +35,12 @@ def run_sim_rl(
     device: str,
     seed: int,
     progress: Progress | None = None,
+    watch: MakeWatch | None = None,
 ) -> Checkpoint:
     """Improve a policy on the reward of its own completions; continues from `out/trainer` when it was cut short.
 
-    An adapter goes on as the same adapter; the reference of the KL term is the policy as it came.
+    An adapter goes on as the same adapter; the reference of the KL term is the policy as it came. `watch` scores the
+    policy as it trains, and decides which weights are kept.
 
     Raises: TrainingError: no example, fewer than two rollouts, or devices that cannot share a step evenly.
     """
@@ -55,7 +58,7 @@ def run_sim_rl(
         reward_funcs=[trl_reward(config.reward)],
         train_dataset=Dataset.from_list([prompt_row(codec, example) for example in examples]),
     )
-    run_to_end(trainer, out, what=stage, progress=or_quiet(progress))
+    run_to_end(trainer, out, what=stage, progress=or_quiet(progress), watch=watch and watch(loaded, out))
     return save_result(trainer, policy, out, stage=stage)
 
 

@@ -6,11 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from star_edge.contracts import Checkpoint, Example, SimRlConfig, TuningConfig
+from star_edge.contracts import Checkpoint, Example, SimRlConfig, TuningConfig, WatchConfig
 from star_edge.data.chat import ChatCodec
+from star_edge.distill.watch import Watch
 from star_edge.errors import TrainingError
 from star_edge.models.load import load
-from star_edge.progress import Progress
+from star_edge.progress import Progress, or_quiet
 
 pytest.importorskip("trl", reason="trl is not installed: pip install 'star-edge[train]'")
 grpo = importlib.import_module("star_edge.rl.grpo")
@@ -243,6 +244,27 @@ def test_a_run_cut_short_ends_as_if_it_had_not_been(student, examples, tmp_path,
     expected = weights(whole)
     for name, tensor in weights(resumed).items():
         torch.testing.assert_close(tensor, expected[name])
+
+
+def test_training_stops_when_its_minutes_are_spent(student, examples, tmp_path, rewards):
+    run(student, examples, tmp_path, steps=50, minutes=1e-4)
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_watched_policy_is_the_best_that_was_scored(student, examples, tmp_path, rewards, monkeypatch):
+    scores = iter([0.0, 1.0, 0.5])
+    monkeypatch.setattr(Watch, "_answered", lambda self: {"score": next(scores), "malformed": 0.0})
+    config = WatchConfig(every_steps=1, max_drop=None)
+    result = module.run_sim_rl(
+        CONFIG, LORA, student, examples, tmp_path, stage="sim-rl", device="cpu", seed=1,
+        watch=lambda loaded, out: Watch(config, examples, or_quiet(None), loaded, out),
+    )  # fmt: skip
+    kept = load_file(tmp_path / "watch.safetensors")
+    adapter = load_file(result.folder / "adapter_model.safetensors")
+    assert kept
+    assert all(torch.equal(adapter[name.replace(".default", "")], weight) for name, weight in kept.items())
+    last = load_file(tmp_path / "trainer" / "checkpoint-2" / "adapter_model.safetensors")
+    assert any(not torch.equal(adapter[name], weight) for name, weight in last.items())
 
 
 @pytest.mark.parametrize(

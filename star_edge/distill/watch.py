@@ -1,0 +1,180 @@
+"""Training under watch: a slice of the dev split is scored as it goes, the best weights win, a collapse ends it.
+
+The score is the share of rows answered right: the exact calls where calls are due, none where none is. Answers are
+greedy. Each score is a line of `watch.jsonl`; the best trainable weights are in `watch.safetensors`, so that a resumed
+run knows them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import TrainerCallback
+from transformers.trainer_callback import TrainerControl, TrainerState
+
+from star_edge.contracts import Example, WatchConfig
+from star_edge.data.chat import ChatCodec
+from star_edge.evaluate.scores import CaseVerdict, judge
+from star_edge.manifest import replacing
+from star_edge.models.generate import greedy
+from star_edge.models.load import LoadedModel
+from star_edge.progress import Progress
+
+LOG = "watch.jsonl"
+BEST = "watch.safetensors"
+
+MakeWatch: TypeAlias = Callable[[LoadedModel, Path], "Watch"]
+"""A stage's model and its folder -> the watch over it."""
+
+
+class Watch(TrainerCallback):  # type: ignore[misc]
+    """Scores the model every few steps.
+
+    Args:
+        examples: the dev split; an even slice of `config.rows` of them is asked, always the same.
+        loaded: the model in training, with its tokenizer and template.
+        out: the stage's folder.
+    """
+
+    def __init__(
+        self, config: WatchConfig, examples: Sequence[Example], progress: Progress, loaded: LoadedModel, out: Path
+    ) -> None:
+        self._config = config
+        self._loaded = loaded
+        self._examples = even_slice(examples, config.rows)
+        codec = ChatCodec(loaded.tokenizer, loaded.template)
+        self._prompts = [(example.id, codec.prompt_text(example)) for example in self._examples]
+        self._out = out
+        self._progress = progress
+        self._history: list[dict[str, Any]] = []
+
+    @property
+    def best(self) -> Mapping[str, Any]:
+        """The line of the best score; the earlier of equals."""
+        return max(self._history, key=lambda line: line["score"])
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Read what an interrupted run knew, or score the model as it came."""
+        log = self._out / LOG
+        if state.global_step and log.exists():
+            lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+            self._history = [line for line in lines if line["step"] <= state.global_step]
+        if not self._history:
+            self._score(state)
+
+    def on_log(
+        self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        """Stop on what the trainer's own numbers give away: a policy without entropy has stopped exploring."""
+        limit, entropy = self._config.min_entropy, (logs or {}).get("entropy")
+        if limit is not None and entropy is not None and entropy < limit:
+            self._stop(control, f"entropy {entropy:.3g} nats is below min_entropy {limit:g}")
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Score when it is time, and stop on a collapse."""
+        if state.global_step % self._config.every_steps == 0:
+            self._score(state)
+            if reason := self._collapse():
+                self._stop(control, reason)
+
+    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Score the last step, and put the best weights back when they are others."""
+        if self._history[-1]["step"] != state.global_step:
+            self._score(state)
+        best = self.best
+        if best["step"] != self._history[-1]["step"]:
+            restore(self._loaded.model, self._out / BEST)
+        self._progress.line(f"  dev score {best['score']:.1%} at step {best['step']}, kept of {len(self._history)}")
+
+    def _score(self, state: TrainerState) -> None:
+        """The first process scores and keeps; the others are told, for all must take the same decision."""
+        line: dict[str, Any] = {"step": state.global_step}
+        if state.is_world_process_zero:
+            line |= self._answered()
+            if not self._history or line["score"] > self.best["score"]:
+                keep(self._loaded.model, self._out / BEST)
+        told = [line]
+        if dist.is_initialized():
+            dist.broadcast_object_list(told)
+        line = told[0]
+        self._history.append(line)
+        if state.is_world_process_zero:
+            self._write_log()
+        self._progress.line(f"  step {line['step']}: dev score {line['score']:.1%}, malformed {line['malformed']:.1%}")
+
+    def _answered(self) -> dict[str, float]:
+        model, config = self._loaded.model, self._config
+        was_training = model.training
+        model.eval()
+        with torch.compiler.set_stance("force_eager"):  # decoding's shapes would have compiled layers compiled anew
+            answers = greedy(
+                self._loaded,
+                self._prompts,
+                max_new_tokens=config.max_new_tokens,
+                rows_per_forward=config.rows_per_forward,
+            )
+        model.train(was_training)
+        pairs = zip(self._examples, answers, strict=True)
+        return summary([judge(example, answer.text) for example, answer in pairs])
+
+    def _collapse(self) -> str | None:
+        """Why training should not go on, or None."""
+        config, last, best = self._config, self._history[-1], self.best
+        if config.max_malformed is not None and last["malformed"] > config.max_malformed:
+            return f"{last['malformed']:.0%} of the answers are malformed, more than max_malformed allows"
+        if config.max_drop is not None and best["score"] - last["score"] > config.max_drop:
+            return f"dev score {last['score']:.1%} is more than max_drop below the best, {best['score']:.1%}"
+        return None
+
+    def _stop(self, control: TrainerControl, reason: str) -> None:
+        control.should_training_stop = True
+        self._progress.line(f"  stops early: {reason}")
+
+    def _write_log(self) -> None:
+        with replacing(self._out / LOG) as passing:
+            passing.write_text("".join(json.dumps(line) + "\n" for line in self._history), encoding="utf-8")
+
+
+def summary(verdicts: Sequence[CaseVerdict]) -> dict[str, float]:
+    """Shares of all rows: right, malformed, called for nothing, not called though due."""
+    n = len(verdicts)
+    right = sum(v.exact_call if v.has_target_calls else not v.false_call and not v.malformed for v in verdicts)
+    return {
+        "score": right / n,
+        "malformed": sum(v.malformed for v in verdicts) / n,
+        "false_call": sum(v.false_call for v in verdicts) / n,
+        "missed_call": sum(v.missed_call for v in verdicts) / n,
+    }
+
+
+def even_slice(examples: Sequence[Example], count: int) -> list[Example]:
+    """`count` examples at even distances, all when there are fewer."""
+    count = min(count, len(examples))
+    return [examples[place * len(examples) // count] for place in range(count)]
+
+
+def keep(model: nn.Module, path: Path) -> None:
+    """Write the trainable weights."""
+    weights = {name: weight.detach().cpu().contiguous() for name, weight in trainable(model).items()}
+    with replacing(path) as passing:
+        save_file(weights, passing)
+
+
+@torch.no_grad()
+def restore(model: nn.Module, path: Path) -> None:
+    """Read the trainable weights back into the model."""
+    kept = load_file(path)
+    for name, weight in trainable(model).items():
+        weight.copy_(kept[name])
+
+
+def trainable(model: nn.Module) -> dict[str, Tensor]:
+    """Weights with a gradient, by name; a tied weight once."""
+    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}

@@ -1,0 +1,141 @@
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from star_edge.contracts import Checkpoint, Example, Generation, WatchConfig
+from star_edge.distill import watch as module
+from star_edge.distill.watch import BEST, LOG, Watch, even_slice
+from star_edge.models.load import load
+from star_edge.progress import or_quiet
+
+RIGHT = '<tool_call>\n{"name": "set_light", "arguments": {"level": 3}}\n</tool_call>'
+WRONG = RIGHT.replace("3", "4")
+MALFORMED = "<tool_call>{"
+TOOL = {"name": "set_light", "description": "", "parameters": {"type": "object", "properties": {"level": {}}}}
+
+
+def example(number, calls):
+    target = {"role": "assistant", "content": "", **({"tool_calls": calls} if calls else {"content": "Done."})}
+    return Example(f"row-{number}", "test", ({"role": "user", "content": f"Light {number}"}, target), (TOOL,))
+
+
+EXAMPLES = [example(number, [{"name": "set_light", "arguments": {"level": 3}}]) for number in range(4)]
+NO_CALL_DUE = example(9, [])
+
+
+@pytest.fixture
+def watched(tiny_student, tmp_path, monkeypatch):
+    """A watch over a tiny model whose answers the test decides, one list of texts a score."""
+    loaded = load(Checkpoint(tiny_student, "base"), device="cpu", trainable=True)
+    queue = []
+
+    def answers(_loaded, prompts, **_):
+        texts = queue.pop(0)
+        return [Generation(id, text, (), 1) for (id, _), text in zip(prompts, texts, strict=True)]
+
+    monkeypatch.setattr(module, "greedy", answers)
+
+    def make(*scores, examples=EXAMPLES, **settings):
+        queue[:] = [list(texts) for texts in scores]
+        config = WatchConfig(every_steps=2, rows=len(examples), **settings)
+        return Watch(config, examples, or_quiet(None), loaded, tmp_path), loaded.model
+
+    return make
+
+
+def at(step):
+    return SimpleNamespace(global_step=step, is_world_process_zero=True)
+
+
+def run(watch, model, *, until, start=0):
+    """Steps that each add 1 to every weight; returns the step training ended at."""
+    control = SimpleNamespace(should_training_stop=False)
+    watch.on_train_begin(None, at(start), control)
+    step = start
+    while step < until and not control.should_training_stop:
+        step += 1
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight += 1
+        watch.on_step_end(None, at(step), control)
+    watch.on_train_end(None, at(step), control)
+    return step
+
+
+def level(model, before):
+    return round((next(model.parameters()) - before).mean().item())
+
+
+def test_the_best_weights_win(watched):
+    watch, model = watched([WRONG] * 4, [RIGHT] * 3 + [WRONG], [RIGHT] * 2 + [WRONG] * 2, max_drop=None)
+    before = next(model.parameters()).detach().clone()
+    assert run(watch, model, until=4) == 4
+    assert (watch.best["step"], watch.best["score"]) == (2, 0.75)
+    assert level(model, before) == 2
+
+
+def test_the_last_weights_stay_when_they_are_the_best(watched):
+    watch, model = watched([WRONG] * 4, [RIGHT] * 2 + [WRONG] * 2, [RIGHT] * 4)
+    before = next(model.parameters()).detach().clone()
+    run(watch, model, until=3)
+    assert watch.best["step"] == 3
+    assert level(model, before) == 3
+
+
+@pytest.mark.parametrize(
+    ("texts", "settings"),
+    [
+        ([MALFORMED] * 3 + [RIGHT], {"max_malformed": 0.5, "max_drop": None}),
+        ([RIGHT] + [WRONG] * 3, {"max_drop": 0.5}),
+    ],
+    ids=["malformed", "drop"],
+)
+def test_a_collapse_ends_training_and_leaves_the_best_weights(watched, texts, settings):
+    watch, model = watched([RIGHT] * 4, texts, **settings)
+    before = next(model.parameters()).detach().clone()
+    assert run(watch, model, until=10) == 2
+    assert level(model, before) == 0
+
+
+def test_a_policy_without_entropy_ends_training(watched):
+    watch, _ = watched(min_entropy=0.1)
+    control = SimpleNamespace(should_training_stop=False)
+    watch.on_log(None, at(1), control, {"entropy": 0.2, "loss": 0.0})
+    assert not control.should_training_stop
+    watch.on_log(None, at(2), control, {"entropy": 0.05, "loss": 0.0})
+    assert control.should_training_stop
+
+
+def test_a_resumed_run_knows_the_best_before_it(watched, tmp_path):
+    watch, model = watched([WRONG] * 4, [RIGHT] * 4, [RIGHT] * 3 + [WRONG], max_drop=None)
+    before = next(model.parameters()).detach().clone()
+    control = SimpleNamespace(should_training_stop=False)
+    watch.on_train_begin(None, at(0), control)
+    for step in (2, 4):
+        with torch.no_grad():
+            next(model.parameters()).add_(2)
+        watch.on_step_end(None, at(step), control)
+    again, model = watched([WRONG] * 4)
+    again.on_train_begin(None, at(3), control)  # the checkpoint is of step 3: what step 4 scored is done again
+    again.on_train_end(None, at(4), control)
+    assert [line["step"] for line in map(json.loads, (tmp_path / LOG).read_text().splitlines())] == [0, 2, 4]
+    assert again.best["step"] == 2
+    assert level(model, before) == 2
+    assert (tmp_path / BEST).exists()
+
+
+def test_a_reply_is_right_where_no_call_is_due(watched):
+    watch, _ = watched(["Nothing fits.", RIGHT], ["", MALFORMED], examples=[NO_CALL_DUE, EXAMPLES[0]])
+    watch.on_train_begin(None, at(0), SimpleNamespace())
+    assert watch.best["score"] == 1.0
+    watch, _ = watched([RIGHT, WRONG], examples=[NO_CALL_DUE, EXAMPLES[0]])
+    watch.on_train_begin(None, at(0), SimpleNamespace())
+    assert (watch.best["score"], watch.best["false_call"], watch.best["missed_call"]) == (0.0, 0.5, 0.0)
+
+
+@pytest.mark.parametrize(("count", "expected"), [(3, [0, 3, 6]), (20, list(range(10)))])
+def test_the_slice_is_even(count, expected):
+    rows = [example(number, []) for number in range(10)]
+    assert [int(row.id.split("-")[1]) for row in even_slice(rows, count)] == expected
