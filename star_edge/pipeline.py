@@ -50,6 +50,7 @@ def _codec(run: Run) -> Any:
 
 def _data(run: Run, out: Path) -> Details:
     from star_edge.data.build import build
+    from star_edge.data.table import read_table
 
     recipe = run.recipe
     dataset = build(
@@ -60,7 +61,12 @@ def _data(run: Run, out: Path) -> Details:
         recipe_folder=run.loaded.folder,
         progress=run.progress,
     )
-    return {"train_rows": dataset.train_rows, "heldout_rows": dataset.heldout_rows}
+    run.progress.line(read_table(out))
+    return {
+        "train_rows": dataset.train_rows,
+        "heldout_rows": dataset.heldout_rows,
+        "unlabelled_rows": dataset.unlabelled_rows,
+    }
 
 
 def _dataset(run: Run) -> Dataset:
@@ -72,6 +78,16 @@ def _examples(run: Run, part: Literal["train", "heldout"]) -> list[Example]:
 
     dataset = _dataset(run)
     return read_examples(dataset.train if part == "train" else dataset.heldout)
+
+
+def _teacher_prompts(run: Run) -> list[Example]:
+    """What the teacher is asked: the training rows' prompts and the unlabelled ones, evenly mixed."""
+    from star_edge.data.mix import mixed
+    from star_edge.data.rows import read_prompts
+
+    dataset = _dataset(run)
+    unlabelled = read_prompts(dataset.unlabelled) if dataset.unlabelled_rows else []
+    return mixed([_examples(run, "train"), unlabelled])[: run.recipe.cache.prompts]
 
 
 def _warmup(run: Run, out: Path) -> Details:
@@ -132,11 +148,10 @@ def _cache(run: Run, out: Path) -> Details:
         template=read_template(run.checkpoint("base", "teacher").folder),
         config=recipe.cache,
     )
-    examples = _examples(run, "train")[: recipe.cache.prompts]
     cache = build(
         loaded,
         _codec(run),
-        examples,
+        _teacher_prompts(run),
         recipe.cache,
         out,
         fingerprint=fingerprint,
@@ -243,11 +258,12 @@ def _validate(run: Run, out: Path) -> Details:
 
 def _data_config(loaded: LoadedRecipe) -> Any:
     """The data section with the content of every file it names, so that changed rows are new inputs."""
-    from star_edge.data.build import source_file
+    from star_edge.data.build import fingerprints
 
-    sources = (*loaded.recipe.data.train, *loaded.recipe.data.heldout)
-    paths = [source_file(source, loaded.folder) for source in sources]
-    return {"data": loaded.recipe.data, "seed": loaded.recipe.seed, "files": [manifest.sha256_file(p) for p in paths]}
+    data = loaded.recipe.data
+    files = fingerprints(data, loaded.folder)
+    # Where the files lie changes nothing; what is in them does.
+    return {"data": replace(data, folder=None), "seed": loaded.recipe.seed, "files": files}
 
 
 def _base_config(loaded: LoadedRecipe) -> Any:

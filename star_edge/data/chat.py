@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from star_edge.calls.template import render
-from star_edge.contracts import Example, Message
+from star_edge.contracts import Example, Message, ModelConfig
 from star_edge.errors import DataError
 
 if TYPE_CHECKING:
@@ -142,6 +144,21 @@ class ChatCodec:
             return []
         ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
         return ids
+
+
+def codec_of(config: ModelConfig) -> ChatCodec:
+    """The codec of a model that a recipe names; its weights are not read.
+
+    Raises: ModelError: the model cannot be found, or its tokenizer cannot be read.
+    """
+    # The models package brings torch, which whoever hands a tokenizer over has loaded already.
+    from star_edge.models.load import load_tokenizer, read_template
+    from star_edge.models.tokenizer_folder import prepare_tokenizer
+
+    with TemporaryDirectory(prefix="star-edge-") as name:
+        folder = Path(name)
+        prepare_tokenizer(config, folder)
+        return ChatCodec(load_tokenizer(folder), read_template(folder))
 
 
 def _special_ids(tokenizer: Any) -> frozenset[int]:

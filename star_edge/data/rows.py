@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -53,6 +54,20 @@ def write_examples(path: Path, examples: Iterable[Example]) -> None:
     Raises: ArtifactError: the disk is full or the folder cannot be written.
     """
     write_atomic(path, json_lines(to_row(example) for example in examples))
+
+
+def write_prompts(path: Path, examples: Iterable[Example]) -> None:
+    """As `write_examples`, without the last turn of each row."""
+    write_examples(path, (dataclasses.replace(example, messages=example.prompt) for example in examples))
+
+
+def read_prompts(path: Path) -> list[Example]:
+    """Read what `write_prompts` wrote, each with an empty assistant turn as its target.
+
+    Raises: DataError: as `read_examples`.
+    """
+    empty = {"role": "assistant", "content": ""}
+    return [dataclasses.replace(example, messages=(*example.messages, empty)) for example in read_examples(path)]
 
 
 def read_examples(path: Path) -> list[Example]:

@@ -1,0 +1,49 @@
+"""Further tools beside the ones a row offers, so that the model has to choose."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+from star_edge.contracts import Example, Tool
+from star_edge.data.draws import draws
+from star_edge.data.tool_pool import ToolPool, ToolWords, is_near_duplicate, words, words_of
+
+
+def with_distractors(example: Example, pool: ToolPool, *, share: float, max_tools: int, seed: int) -> Example:
+    """The row with tools from the pool at random places among its own, or the very row when it is not drawn.
+
+    A drawn row gets one tool at least and `max_tools` in all at most, evenly drawn; rows that offer no tool, or
+    `max_tools` already, stay as they are. No added tool shares its name with an offered one or may do the same as one;
+    where the answer is a reply, none has a word of the last request in its name either, for it could then serve it.
+
+    Args:
+        share: of the rows that are drawn, in [0, 1].
+    """
+    rng = draws(seed, "distractors", example.id)
+    room = max_tools - len(example.tools)
+    if rng.random() >= share or not example.tools or room < 1:
+        return example
+    offered = [words_of(tool) for tool in example.tools]
+    request = frozenset() if example.target_calls else words(last_request(example))
+
+    def fits(tool: ToolWords) -> bool:
+        return not tool.name & request and not any(is_near_duplicate(tool, other) for other in offered)
+
+    added = pool.draw(rng.randint(1, room), example.tools, fits, rng)
+    if not added:
+        return example
+    kind = "multiple" if example.kind == "single" else example.kind
+    return dataclasses.replace(example, tools=_scattered(list(example.tools), added, rng), kind=kind)
+
+
+def last_request(example: Example) -> str:
+    """The user's last words before the answer; empty when there are none."""
+    said = (message["content"] for message in reversed(example.prompt) if message["role"] == "user")
+    return next(said, "")
+
+
+def _scattered(tools: list[Tool], added: list[Tool], rng: random.Random) -> tuple[Tool, ...]:
+    for tool in added:
+        tools.insert(rng.randint(0, len(tools)), tool)
+    return tuple(tools)

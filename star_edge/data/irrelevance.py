@@ -1,0 +1,95 @@
+"""Rows that no offered tool can serve, derived from rows whose answer is a call."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from star_edge.contracts import Example, Tool
+from star_edge.data.distractors import last_request
+from star_edge.data.draws import draws
+from star_edge.data.tool_pool import (
+    ToolPool,
+    ToolWords,
+    are_related,
+    is_near_duplicate,
+    words,
+    words_of,
+)
+
+# Any reply without a call is right there; a few wordings keep one of them from being learnt by heart.
+REFUSALS = (
+    "None of the tools I have can do that.",
+    "I can't do this with the tools at hand.",
+    "That is outside what my tools can do, so I can't help with it here.",
+    "I'm sorry, but no available function covers this request.",
+    "There is no tool here for what you are asking.",
+    "I don't have a function that can handle this.",
+    "Sorry, this needs a tool that I have not been given.",
+    "My current functions don't cover that request.",
+)
+MOST_UNRELATED = 5
+
+
+def is_derivable(example: Example) -> bool:
+    """True for a single request that is answered with calls."""
+    turns = [message["role"] for message in example.prompt if message["role"] != "system"]
+    return bool(example.target_calls) and turns == ["user"]
+
+
+def unrelated(example: Example, pool: ToolPool, *, max_tools: int, seed: int) -> Example | None:
+    """The request with one to five tools of the pool instead of its own, none of which has to do with it.
+
+    Such a tool shares no word of its name with the called ones or the request, and at most one of its description with
+    the called ones.
+
+    Returns: None when the pool holds no such tool.
+    """
+    rng = draws(seed, "unrelated", example.id)
+    called = _called(example)
+    request = words(last_request(example))
+    names = request.union(*(tool.name for tool in called))
+    said = frozenset().union(*(tool.description for tool in called))
+
+    def fits(tool: ToolWords) -> bool:
+        return not tool.name & names and len(tool.description & said) <= 1
+
+    tools = pool.draw(rng.randint(1, min(MOST_UNRELATED, max_tools)), example.tools, fits, rng)
+    return _refused(example, tools, "unrelated", seed) if tools else None
+
+
+def near_miss(example: Example, *, seed: int) -> Example | None:
+    """The request with its own other tools, the called ones taken away.
+
+    What stays must not serve the request: tools that may do the same as a called one go too, and so do those that have
+    as many words in common with the request as a called one. One of the rest must be related to a called tool.
+
+    Returns: None when no such tools are left.
+    """
+    names = {call.name for call in example.target_calls}
+    called = _called(example)
+    request = words(last_request(example))
+    heard = min(len(tool.all & request) for tool in called)
+
+    def stays(tool: ToolWords) -> bool:
+        return len(tool.all & request) < heard and not any(is_near_duplicate(tool, other) for other in called)
+
+    tools = [tool for tool in example.tools if tool["name"] not in names and stays(words_of(tool))]
+    if not any(are_related(words_of(tool), other) for tool in tools for other in called):
+        return None
+    return _refused(example, tools, "near miss", seed)
+
+
+def _called(example: Example) -> list[ToolWords]:
+    names = {call.name for call in example.target_calls}
+    return [words_of(tool) for tool in example.tools if tool["name"] in names]
+
+
+def _refused(example: Example, tools: list[Tool], how: str, seed: int) -> Example:
+    refusal = draws(seed, "refusal", example.id).choice(REFUSALS)
+    return dataclasses.replace(
+        example,
+        id=f"{example.id} ({how})",
+        messages=(*example.prompt, {"role": "assistant", "content": refusal}),
+        tools=tuple(tools),
+        kind="irrelevance",
+    )

@@ -1,0 +1,168 @@
+"""Which rows a mix takes: so many of each kind, from each source by its weight, drawn by the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from star_edge.contracts import Example, MixConfig
+from star_edge.data.cells import Cell, Drawer, Drawn, Make, Version
+from star_edge.data.distractors import with_distractors
+from star_edge.data.irrelevance import is_derivable, near_miss, unrelated
+from star_edge.data.lengths import Ruler
+from star_edge.data.masking import masked
+from star_edge.data.quota import Quotas, kind_of
+from star_edge.data.reading import Candidate, Collected
+from star_edge.data.tool_pool import ToolPool
+
+REST, IRRELEVANCE = "rest", "irrelevance"
+NEAR_MISS, UNRELATED = "near miss", "unrelated"
+
+
+def mixed(lists: Sequence[Sequence[Example]]) -> list[Example]:
+    """One list in which every prefix holds its share of each list, each in its own order."""
+    places = ((index + 0.5) / len(rows) for rows in lists for index in range(len(rows)))
+    examples = (example for rows in lists for example in rows)
+    return [example for _, example in sorted(zip(places, examples, strict=True), key=lambda pair: pair[0])]
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The rows of one source in the order in which they are drawn; a weight of None is that of its rows."""
+
+    rows: Sequence[Candidate]
+    weight: float | None = None
+
+
+@dataclass(slots=True)
+class MixCounts:
+    """What a mix came to. `quotas`: kind -> rows wanted and given; near misses count among the irrelevance rows."""
+
+    wanted_rows: int
+    quotas: dict[str, dict[str, int]] = field(default_factory=dict)
+    derived_near_miss: int = 0
+    derived_unrelated: int = 0
+    distractors: int = 0
+    rows_with_distractors: int = 0
+    rows_too_long_for_distractors: int = 0
+    masked_rows: int = 0
+
+
+class Mixer:
+    """Draws the rows of a mix.
+
+    Args:
+        tools: pool of distractors and of unrelated tools; with None there are neither.
+    """
+
+    def __init__(
+        self, config: MixConfig, ruler: Ruler, collected: Collected, *, tools: ToolPool | None, seed: int
+    ) -> None:
+        self.config = config
+        self.collected = collected
+        self.tools = tools
+        self.seed = seed
+        self.drawer = Drawer(ruler, collected)
+
+    def mix(self, pools: Sequence[Pool]) -> tuple[list[Example], MixCounts]:
+        """The rows, evenly mixed, and what they came to.
+
+        Fewer than `config.rows` come when the sources hold no more (see `Quotas.of`). Rows that a kind lacks are given
+        to the kinds without a quota. Irrelevance rows that the sources lack are derived from
+        requests that are drawn for nothing else.
+        """
+        quotas = Quotas.of(self.config, (kind_of(row.example) for pool in pools for row in pool.rows))
+        refused = quotas.kinds.get(IRRELEVANCE, 0)
+        columns = self._columns([pool for pool in pools if pool.rows], quotas)
+        for kind, wanted in quotas.kinds.items():
+            self.drawer.draw(columns[kind], wanted - (quotas.near_miss if kind == IRRELEVANCE else 0))
+        asked = _taken(columns, *columns.keys() - {REST, IRRELEVANCE})
+        self.drawer.draw(columns[REST], quotas.rows - refused - asked)
+        columns[NEAR_MISS] = self._derived(columns, self._near_miss, quotas.near_miss)
+        self.drawer.draw(columns[IRRELEVANCE], refused - _taken(columns, IRRELEVANCE, NEAR_MISS))
+        lacking = refused - _taken(columns, IRRELEVANCE, NEAR_MISS)
+        columns[UNRELATED] = self._derived(columns, self._unrelated, lacking)
+        self.drawer.draw(columns[REST], quotas.rows - _taken(columns, *columns))
+        self._settle(columns)
+        lists = [[row.version.example for row in cell.drawn] for cells in columns.values() for cell in cells]
+        return mixed(lists), self._counts(columns, quotas)
+
+    def _columns(self, pools: Sequence[Pool], quotas: Quotas) -> dict[str, list[Cell]]:
+        """A cell for each source under each kind that has a quota, and under the rest."""
+        average = sum(len(pool.rows) for pool in pools) / max(1, len(pools))
+        columns: dict[str, list[Cell]] = {kind: [] for kind in (*quotas.kinds, IRRELEVANCE, REST)}
+        for pool in pools:
+            weight = pool.weight if pool.weight is not None else len(pool.rows) / average
+            rows: dict[str, list[Candidate]] = {kind: [] for kind in columns}
+            for row in pool.rows:
+                kind = kind_of(row.example)
+                rows[kind if kind in quotas.kinds else REST].append(row)
+            for kind, cells in columns.items():
+                cells.append(Cell(rows[kind], weight, self._direct))
+        return columns
+
+    def _derived(self, columns: Mapping[str, list[Cell]], make: Make, wanted: int) -> list[Cell]:
+        """Cells of irrelevance rows made from single-turn calls that nothing else has drawn."""
+        sources = [cell for column in columns.values() for cell in column if not cell.is_derived]
+        cells = [
+            Cell([row for row in cell.untried if is_derivable(row.example)], cell.weight, make, is_derived=True)
+            for cell in sources
+        ]
+        self.drawer.draw(cells, wanted)
+        used = {row.candidate.example.id for cell in cells for row in cell.drawn}
+        for cell in sources:
+            cell.leave_out(used)
+        return cells
+
+    def _direct(self, example: Example) -> Sequence[Version]:
+        """The row with its distractors, and without them in case that is too long."""
+        example = replace(example, kind=kind_of(example))
+        plain = self._masked(example)
+        if self.tools is None:
+            return (plain,)
+        share, max_tools = self.config.distractor_share, self.config.max_tools
+        crowded = with_distractors(example, self.tools, share=share, max_tools=max_tools, seed=self.seed)
+        added = len(crowded.tools) - len(example.tools)
+        return (self._masked(crowded, added), plain) if added else (plain,)
+
+    def _near_miss(self, example: Example) -> Sequence[Version]:
+        made = near_miss(example, seed=self.seed)
+        return () if made is None else (self._masked(made),)
+
+    def _unrelated(self, example: Example) -> Sequence[Version]:
+        if self.tools is None:
+            return ()
+        made = unrelated(example, self.tools, max_tools=self.config.max_tools, seed=self.seed)
+        return () if made is None else (self._masked(made),)
+
+    def _masked(self, example: Example, added: int = 0) -> Version:
+        new = masked(example, share=self.config.mask_share, seed=self.seed)
+        return Version(new, added, is_masked=new is not example)
+
+    def _settle(self, columns: Mapping[str, list[Cell]]) -> None:
+        """Count what was taken with its source, and keep its lengths."""
+        for cell in (cell for column in columns.values() for cell in column):
+            for row in cell.drawn:
+                row.candidate.tally.kept += 1
+                row.candidate.tally.derived += cell.is_derived
+                self.collected.tokens[row.version.example.id] = row.lengths
+
+    def _counts(self, columns: Mapping[str, list[Cell]], quotas: Quotas) -> MixCounts:
+        drawn: list[Drawn] = [row for column in columns.values() for cell in column for row in cell.drawn]
+        given = {kind: _taken(columns, kind) for kind in quotas.kinds}
+        if IRRELEVANCE in given:
+            given[IRRELEVANCE] = _taken(columns, IRRELEVANCE, NEAR_MISS, UNRELATED)
+        return MixCounts(
+            wanted_rows=self.config.rows,
+            quotas={kind: {"wanted": rows, "given": given[kind]} for kind, rows in quotas.kinds.items()},
+            derived_near_miss=_taken(columns, NEAR_MISS),
+            derived_unrelated=_taken(columns, UNRELATED),
+            distractors=sum(row.version.added for row in drawn),
+            rows_with_distractors=sum(row.version.added > 0 for row in drawn),
+            rows_too_long_for_distractors=sum(row.is_second for row in drawn),
+            masked_rows=sum(row.version.is_masked for row in drawn),
+        )
+
+
+def _taken(columns: Mapping[str, list[Cell]], *kinds: str) -> int:
+    return sum(cell.taken for kind in kinds for cell in columns[kind])

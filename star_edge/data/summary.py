@@ -1,0 +1,76 @@
+"""What the data stage came to, as JSON types: `summary.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from star_edge.contracts import Example
+from star_edge.data.known import SUITES, Texts
+from star_edge.data.lengths import Lengths
+from star_edge.data.mix import MixCounts
+from star_edge.data.overlap import overlap, overlap_with_texts
+from star_edge.data.reading import Collected
+
+
+def summarise(
+    sides: Mapping[str, Sequence[Example]],
+    collected: Collected,
+    *,
+    split: Mapping[str, Any],
+    mix: MixCounts | None,
+    known: Mapping[str, Texts],
+) -> dict[str, Any]:
+    """The whole summary.
+
+    Args:
+        sides: `train`, `heldout` and, where there are such prompts, `unlabelled`.
+        known: name of each suite of `data.overlap_with` -> its texts; the rows are compared with it once more, so that
+            the counts are a measurement and no promise.
+    """
+    return {
+        **{side: describe(examples, collected.tokens) for side, examples in sides.items()},
+        "split": split,
+        "sources": [dataclasses.asdict(tally) for tally in collected.tallies],
+        "mix": None if mix is None else dataclasses.asdict(mix),
+        "overlap": overlap(sides["train"], sides["heldout"]).summary(),
+        "overlap_with": {
+            name: overlap_with_texts(_compared(sides, name), texts).summary() for name, texts in known.items()
+        },
+    }
+
+
+def _compared(sides: Mapping[str, Sequence[Example]], name: str) -> list[Example]:
+    """Every row, but not the held-out ones with a file, which may be a held-out one."""
+    names = [side for side in sides if side != "heldout" or name in SUITES]
+    return [example for side in names for example in sides[side]]
+
+
+def describe(examples: Sequence[Example], tokens: Mapping[str, Lengths]) -> dict[str, Any]:
+    """Rows, kinds, sources, tools and lengths of one side."""
+    lengths = [tokens[example.id] for example in examples]
+    return {
+        "rows": len(examples),
+        "kinds": dict(Counter(example.kind or "unknown" for example in examples).most_common()),
+        "sources": dict(Counter(example.source for example in examples).most_common()),
+        "tools_offered": len({tool["name"] for example in examples for tool in example.tools}),
+        "tools_called": len({call.name for example in examples for call in example.target_calls}),
+        "tools_per_row": spread([len(example.tools) for example in examples]),
+        "rows_with_one_tool": sum(len(example.tools) == 1 for example in examples),
+        "prompt_tokens": spread([prompt for prompt, _ in lengths]),
+        "completion_tokens": spread([completion for _, completion in lengths]),
+    }
+
+
+def spread(values: Sequence[int]) -> dict[str, float]:
+    """Mean, median, 95th percentile (the value that 95 % do not exceed) and largest; 0 everywhere for no value."""
+    ordered = sorted(values) or [0]
+    return {
+        "mean": round(sum(ordered) / len(ordered), 1),
+        "p50": ordered[math.ceil(0.50 * len(ordered)) - 1],
+        "p95": ordered[math.ceil(0.95 * len(ordered)) - 1],
+        "max": ordered[-1],
+    }

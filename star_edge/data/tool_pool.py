@@ -1,0 +1,124 @@
+"""Tools to draw others from, and how alike two tools or a tool and a request are, by their words."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from star_edge.calls.schema import normalise_tool
+from star_edge.contracts import Tool
+from star_edge.data.sources import BadRow, read_rows
+from star_edge.errors import DataError
+
+# What half of all tools have in their names, and words that say nothing about what a tool is for.
+_EMPTY_WORDS = """
+a an and any api are as at be by can data details do fetch find for from function get give given has have id if in info
+information into is it its list me my of on one or our out provide provided retrieve return returns set show some
+specific specified that the their them these this to tool up use used user using via want what when which will with you
+your
+"""
+_EMPTY = frozenset(_EMPTY_WORDS.split())
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_]+")
+TRIES_PER_TOOL = 40
+
+
+def words(text: str) -> frozenset[str]:
+    """Words that carry meaning, from prose, snake_case and camelCase alike; lower case, without a plural s."""
+    found = (word.lower() for word in _WORD.findall(text))
+    return frozenset(_singular(word) for word in found if len(word) > 1) - _EMPTY
+
+
+def _singular(word: str) -> str:
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+
+
+@dataclass(frozen=True, slots=True)
+class ToolWords:
+    """The words of a tool's name, and those of its description."""
+
+    name: frozenset[str]
+    description: frozenset[str]
+
+    @property
+    def all(self) -> frozenset[str]:
+        return self.name | self.description
+
+
+@lru_cache(maxsize=1 << 16)
+def _words_of(name: str, description: str) -> ToolWords:
+    return ToolWords(words(name), words(description))
+
+
+def words_of(tool: Tool) -> ToolWords:
+    """The words of one tool."""
+    return _words_of(tool["name"], tool["description"])
+
+
+def is_near_duplicate(one: ToolWords, other: ToolWords) -> bool:
+    """True when two tools may do the same: a name says no more than the other, or half of a description is shared."""
+    if one.name and other.name and (one.name <= other.name or other.name <= one.name):
+        return True
+    fewer = min(len(one.description), len(other.description))
+    return fewer > 0 and 2 * len(one.description & other.description) >= fewer
+
+
+def are_related(one: ToolWords, other: ToolWords) -> bool:
+    """True when two tools share a word of their names or descriptions."""
+    return bool(one.all & other.all)
+
+
+class ToolPool:
+    """Tools to draw from.
+
+    Args:
+        tools: canonical ones; a name may occur more than once.
+    """
+
+    def __init__(self, tools: Iterable[Tool]) -> None:
+        self.tools = tuple(tools)
+
+    def without(self, names: Iterable[str]) -> ToolPool:
+        """The pool without tools of these names."""
+        left_out = frozenset(names)
+        return ToolPool(tool for tool in self.tools if tool["name"] not in left_out)
+
+    def draw(
+        self, count: int, offered: Sequence[Tool], fits: Callable[[ToolWords], bool], rng: random.Random
+    ) -> list[Tool]:
+        """Up to `count` tools that fit, of names that differ from each other and from the offered ones.
+
+        Fewer come back when few fit: each of them gets a set number of tries.
+        """
+        names = {tool["name"] for tool in offered}
+        drawn: list[Tool] = []
+        tries = min(TRIES_PER_TOOL * count, len(self.tools))
+        for index in rng.sample(range(len(self.tools)), tries):
+            tool = self.tools[index]
+            if len(drawn) == count:
+                break
+            if tool["name"] not in names and fits(words_of(tool)):
+                names.add(tool["name"])
+                drawn.append(tool)
+        return drawn
+
+
+def read_tool_pool(path: Path) -> ToolPool:
+    """A pool from JSONL, plain or gzip, one tool a line, flat or wrapped; other keys are dropped.
+
+    Raises: DataError: no such file, a line that is no tool, or none at all.
+    """
+    tools = []
+    for line, row in read_rows(path):
+        if isinstance(row, BadRow):
+            raise DataError(f"tool pool {row}; mend the line or take it out")
+        try:
+            tools.append(normalise_tool(row))
+        except DataError as error:
+            raise DataError(f"tool pool {path}:{line}: {error}; mend the line or take it out") from error
+    if not tools:
+        raise DataError(f"tool pool {path}: holds no tools; give a JSONL file with one tool a line")
+    return ToolPool(tools)

@@ -1,0 +1,95 @@
+"""Requests whose tools are taken away."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from mix_rows import THINGS, device, row, single, tool
+
+from star_edge.contracts import Example
+from star_edge.data.irrelevance import REFUSALS, is_derivable, near_miss, unrelated
+from star_edge.data.tool_pool import ToolPool
+
+POOL = ToolPool([*(device(thing) for thing in THINGS), tool("get_news", "Read the headlines."), tool("sum", "Adds.")])
+DIMMER = tool("dim_lamp", "Dim a lamp in any room slowly, or turn it off.")
+NEWS = tool("get_news", "Read the headlines.")
+CALL = row("call", "Please switch the radio on.", "switch_radio", tools=(device("radio"), device("light")))
+
+
+def names(example: Example | None) -> list[str]:
+    assert example is not None
+    return [each["name"] for each in example.tools]
+
+
+@pytest.mark.parametrize(
+    ("example", "answer"),
+    [
+        (CALL, True),
+        (dataclasses.replace(CALL, messages=({"role": "system", "content": "Be kind."}, *CALL.messages)), True),
+        (dataclasses.replace(CALL, messages=(*CALL.messages, *CALL.messages)), False),
+        (row("r", "hi", reply="Hello.", tools=(device("radio"),)), False),
+    ],
+)
+def test_only_single_requests_answered_with_calls_are_used(example: Example, answer: bool) -> None:
+    assert is_derivable(example) is answer
+
+
+def test_unrelated_tools_share_no_word_with_tool_or_request() -> None:
+    for number in range(30):
+        made = unrelated(dataclasses.replace(CALL, id=f"call-{number}"), POOL, max_tools=8, seed=1)
+        assert set(names(made)) <= {"get_news", "sum"}
+        assert made is not None
+        assert made.kind == "irrelevance"
+        assert made.target["content"] in REFUSALS
+        assert made.target_calls == ()
+        assert made.prompt == CALL.prompt
+        assert made.id == f"call-{number} (unrelated)"
+
+
+def test_request_words_count_besides_the_tools() -> None:
+    asked = row("s", "What is the sum of this, in the news?", "adder", tools=(tool("adder", "Add numbers."),))
+
+    assert unrelated(asked, POOL, max_tools=1, seed=1) is not None
+    assert not {"sum", "get_news"} & set(names(unrelated(asked, POOL, max_tools=8, seed=1)))
+
+
+def test_pool_without_an_unrelated_tool_makes_no_row() -> None:
+    assert unrelated(CALL, ToolPool([device("radio"), device("light")]), max_tools=8, seed=1) is None
+
+
+def test_near_miss_keeps_the_related_tools_and_drops_the_needed_one() -> None:
+    made = near_miss(dataclasses.replace(CALL, tools=(DIMMER, device("radio"), NEWS)), seed=1)
+
+    assert names(made) == ["dim_lamp", "get_news"]
+    assert made is not None
+    assert (made.kind, made.id) == ("irrelevance", "call (near miss)")
+    assert made.target["content"] in REFUSALS
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        (device("radio"),),  # nothing is left
+        (device("radio"), NEWS),  # nothing related is left
+        (device("radio"), tool("wireless", "Switch on or off.")),  # may do the same
+        (device("radio"), tool("play", "Hear a radio station of your choice, please.")),  # as near to the request
+    ],
+)
+def test_near_miss_is_refused_where_what_is_left_is_unrelated_or_serves_the_request(tools: tuple[object, ...]) -> None:
+    assert near_miss(dataclasses.replace(CALL, tools=tools), seed=1) is None  # type: ignore[arg-type]
+
+
+def test_parallel_calls_lose_every_called_tool() -> None:
+    tools = (device("light"), device("radio"), DIMMER)
+    both = row("p", "Switch light and radio on.", "switch_light", "switch_radio", tools=tools)
+
+    assert names(near_miss(both, seed=1)) == ["dim_lamp"]
+
+
+def test_refusals_vary_and_depend_on_seed_and_id() -> None:
+    made = [unrelated(single(f"row-{number}"), POOL, max_tools=2, seed=1) for number in range(100)]
+    texts = {example.target["content"] for example in made if example is not None}
+
+    assert texts == set(REFUSALS)
+    assert unrelated(single("row-0"), POOL, max_tools=2, seed=1) == made[0]

@@ -1,0 +1,91 @@
+"""The summary as lines: every count is where a reader looks for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from star_edge.data.summary import spread
+from star_edge.data.table import table
+
+
+def side(rows: int, **kinds: int) -> dict[str, Any]:
+    lengths = {"mean": 12.3, "p50": 11, "p95": 1234, "max": 2000}
+    return {
+        "rows": rows, "kinds": kinds, "sources": {"own": rows}, "tools_offered": 7, "tools_called": 5,
+        "tools_per_row": lengths, "rows_with_one_tool": 3, "prompt_tokens": lengths, "completion_tokens": lengths,
+    }  # fmt: skip
+
+
+TALLY = {
+    "source": "own.jsonl", "side": "train", "read": 2000, "kept": 1500, "derived": 0, "bad": 0, "refused": 0,
+    "too_long": 17, "exact": 2, "ngram": 0, "over_cap": 0, "not_drawn": 481,
+}  # fmt: skip
+MIX = {
+    "wanted_rows": 1800, "quotas": {"ask_missing": {"wanted": 90, "given": 4}, "parallel": {"wanted": 9, "given": 9}},
+    "derived_near_miss": 30, "derived_unrelated": 12, "distractors": 4000, "rows_with_distractors": 1200,
+    "rows_too_long_for_distractors": 8, "masked_rows": 150,
+}  # fmt: skip
+SUMMARY = {
+    "train": side(1500, multiple=1200, parallel=300),
+    "heldout": side(10, multiple=10),
+    "unlabelled": side(5, unknown=5),
+    "sources": [TALLY],
+    "mix": MIX,
+    "overlap": {"exact": 1, "ngram": 2},
+    "overlap_with": {"bfcl": {"evaluation_rows": 3641, "exact": 0, "ngram": 0}},
+}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "rows 1,500 10 5",
+        "multiple 1,200 80.0 % 10 100.0 %",
+        "parallel 300 20.0 % 0 0.0 %",
+        "tools offered 7 7 7",
+        "rows with one tool 3 3 3",
+        "training: prompt tokens 12.3 11 1,234 2,000",
+        "held-out: completion tokens 12.3 11 1,234 2,000",
+        "own 1,500 100.0 %",
+        "file side read kept too long exact not drawn",
+        "own.jsonl training 2,000 1,500 17 2 481",
+        "the sources hold fewer rows than the 1,800 wanted",
+        "ask_missing: 4 of the 90 rows wanted",
+        "derived irrelevance rows: 30 near misses, 12 with unrelated tools",
+        "distractors: 4,000 tools in 1,200 rows; 8 rows had no room for theirs",
+        "rows under masked names: 150",
+        "overlap of training with held-out rows: 1 exact, 2 13-word",
+        "overlap with bfcl (3,641 cases): 0 exact, 0 13-word",
+    ],
+)
+def test_table_says(line: str) -> None:
+    assert line in [" ".join(shown.split()) for shown in table(SUMMARY).splitlines()]
+
+
+def test_unlabelled_prompts_have_no_kind_and_no_completion() -> None:
+    shown = table(SUMMARY)
+
+    assert "unknown" not in shown
+    assert "unlabelled: prompt tokens" in shown
+    assert "unlabelled: completion tokens" not in shown
+
+
+def test_without_a_mix_its_lines_are_missing() -> None:
+    shown = table({**SUMMARY, "mix": None, "overlap_with": {}})
+
+    assert not any(word in shown for word in ("distractors", "masked", "derived", "bfcl"))
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([], {"mean": 0.0, "p50": 0, "p95": 0, "max": 0}),
+        ([7], {"mean": 7.0, "p50": 7, "p95": 7, "max": 7}),
+        (list(range(100, 0, -1)), {"mean": 50.5, "p50": 50, "p95": 95, "max": 100}),
+        ([1, 2, 3, 4], {"mean": 2.5, "p50": 2, "p95": 4, "max": 4}),
+    ],
+)
+def test_spread_is_of_the_values_in_order(values: list[int], shown: dict[str, float]) -> None:
+    assert spread(values) == shown
