@@ -35,6 +35,7 @@ _LIST = re.compile(r"\[(.*?)\]|new\s+Array\((.*?)\)")
 _LIST_OF_LISTS_HEAD = re.compile(r"(?:\[|new\s+Array\()\s*(?=\[)")
 _INNER_LIST = re.compile(r"\[(.*?)\]")
 _BETWEEN_LISTS = re.compile(r"\s*(?:(,)\s*(?=\[))?")
+_BIGINT = re.compile(r"-?\d+n$")
 _OBJECT = re.compile(r"\{(.*?)\}")
 # A field's value ends at a comma behind which, before the next one, a colon follows.
 _FIELD = re.compile(r"([^:]+):\s*(.*?)(?:,\s*(?=[^,]+:)|$)")
@@ -47,7 +48,8 @@ def read(text: str, kind: str, elements: str | None = None) -> Any:
         kind: the type's name in the function document; `elements`: that of an array's elements, if known.
     Returns: a value of type `KINDS[kind]`, or the text where it has none of the known forms.
     Raises: LookupError: a type of no known name.
-        ValueError: an integer of more digits than Python converts, but not in an array, which then stays text.
+        ValueError: an integer of more digits than Python converts, or a Bigint before a line end, but neither in an
+            array, which then stays text.
     """
     return _READERS[kind](text, elements)
 
@@ -55,6 +57,11 @@ def read(text: str, kind: str, elements: str | None = None) -> Any:
 def _read_string(text: str, elements: str | None) -> str:
     quoted = inside_quotes(text, _QUOTES)
     return text if quoted is None else quoted
+
+
+def _read_bigint(text: str, elements: str | None) -> int | str:
+    # The pattern lets a line end follow, but it is not the n that is then cut off.
+    return int(text[:-1]) if _BIGINT.match(text) else text
 
 
 def _read_array(text: str, elements: str | None) -> list[Any] | str:
@@ -134,7 +141,7 @@ _READERS: dict[str, Reader] = {
     "String": _read_string,
     "integer": pattern_reader(r"(-?\d+)$", int),
     "float": pattern_reader(r"(-?\d+(?:\.\d+)?)$", float),
-    "Bigint": pattern_reader(r"(-?\d+)n$", int),
+    "Bigint": _read_bigint,
     "Boolean": read_truth_value,
     "dict": _read_object,
     "array": _read_array,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ JAVA: list[tuple[Any, ...]] = [
     ("12L", "integer", None),
     (" 12", "integer", None),
     ("12L", "long", None, 12),
+    ("12L\n", "long", None, 12),
     ("12l", "long", None, 12),
     ("12", "long", None),
     ("1.5f", "float", None, 1.5),
@@ -138,10 +140,19 @@ def test_a_type_that_nothing_reads_raises(kind: str) -> None:
         javascript.read("x", kind)
 
 
-@pytest.mark.parametrize(("kind", "ending"), [("integer", ""), ("long", "L")])
-def test_a_java_number_beyond_what_python_converts_raises(kind: str, ending: str) -> None:
+@pytest.mark.parametrize(
+    ("read", "text", "kind"),
+    [
+        (java.read, "9" * 5000, "integer"),
+        (java.read, "9" * 5000 + "L", "long"),
+        (javascript.read, "9" * 5000, "integer"),
+        (javascript.read, "9" * 5000 + "n", "Bigint"),
+        (javascript.read, "3n\n", "Bigint"),
+    ],
+)
+def test_a_number_that_python_does_not_convert_raises(read: Callable[[str, str], Any], text: str, kind: str) -> None:
     with pytest.raises(ValueError):
-        java.read("9" * 5000 + ending, kind)
+        read(text, kind)
 
 
 @pytest.mark.parametrize(
