@@ -6,6 +6,7 @@ import os
 import shlex
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -127,6 +128,71 @@ def mix(recipe: str, out: Path, overrides: tuple[str, ...], force: bool, as_json
         return
     click.echo(read_table(out))
     click.echo(f"next: star-edge distill {shlex.quote(recipe)}", err=True)
+
+
+@data.command()
+@click.argument("prompts", type=FILE)
+@click.option("--model", required=True, help="Model folder, LoRA adapter folder, hub id or .gguf file that answers.")
+@click.option("--out", type=FILE, required=True, help="File for the rows; samples are kept beside it.")
+@click.option("--samples", default=4, show_default=True, type=click.IntRange(min=1), help="Completions a prompt.")
+@click.option(
+    "--agreement",
+    default=0.75,
+    show_default=True,
+    type=click.FloatRange(0.0, 1.0, min_open=True),
+    help="Share of the samples that must make the same calls. More: fewer rows, with fewer mistakes.",
+)
+@click.option(
+    "--temperature",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0.0, min_open=True),
+    help="Of the sampling.",
+)
+@click.option("--max-new-tokens", default=256, show_default=True, type=click.IntRange(min=1), help="Longest answer.")
+@click.option(
+    "--rows-per-forward",
+    default=16,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Completions that transformers draws together.",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", "vllm", "transformers"]),
+    default="auto",
+    show_default=True,
+    help="What samples; auto is vllm on a GPU that has it, else transformers.",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="Label the first N prompts.  [default: all]")
+@click.option("--seed", default=17, show_default=True, help="Seed of the sampling.")
+@click.option("--force", is_flag=True, help="Write over rows, and throw away samples that were drawn otherwise.")
+@json_option
+@verbose_option
+def label(prompts: Path, model: str, out: Path, limit: int | None, force: bool, as_json: bool, **settings: Any) -> None:
+    """Label prompts with the calls that a model's own samples agree on.
+
+    Use it to make training rows of requests that have no answer. A prompt is kept when enough of its samples parse,
+    name only what is offered, and make the same calls. The same command goes on where it was stopped.
+
+    \b
+    Example:
+      star-edge data label prompts.jsonl --model runs/big/merge/model --out labelled.jsonl --samples 8
+    """
+    prepare_process()
+    from star_edge.answering.labels import LabelConfig
+    from star_edge.answering.labels import label as label_prompts
+    from star_edge.data.normalise import read_unlabelled, refuse_bad
+    from star_edge.progress import Progress
+
+    good, bad = read_unlabelled(prompts)
+    refuse_bad(prompts, good, bad, remedy="mend them or take them out")
+    done = label_prompts(good[:limit], model, LabelConfig(**settings), out, force=force, progress=Progress())
+    if as_json:
+        echo_json(done)
+        return
+    click.echo(f"{out}  {done.rows} rows; {done.disagreed} without agreement, {done.without_room} too long")
+    click.echo("next: name the file under data.train of a recipe", err=True)
 
 
 @data.command()

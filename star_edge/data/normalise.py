@@ -109,12 +109,21 @@ def read_evaluation(path: Path) -> tuple[list[Example], list[str]]:
 
     Raises: DataError: no such file, or a damaged one.
     """
+    return _sorted_out(read_normalised(path))
+
+
+def read_unlabelled(path: Path) -> tuple[list[Example], list[str]]:
+    """As `read_evaluation`, of prompts without an answer."""
+    return _sorted_out(read_prompts(path))
+
+
+def _sorted_out(rows: Iterator[tuple[int, Example | BadRow]]) -> tuple[list[Example], list[str]]:
     good: list[Example] = []
     bad: list[str] = []
     ids: set[str] = set()
-    for row in read_examples_strictly(path):
-        if isinstance(row, str):
-            bad.append(row)
+    for _, row in rows:
+        if isinstance(row, BadRow):
+            bad.append(str(row))
         else:
             good.append(with_new_id(row, ids))
     return good, bad
