@@ -7,7 +7,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -90,6 +92,17 @@ def _teacher_prompts(run: Run) -> list[Example]:
     return mixed([_examples(run, "train"), unlabelled])[: run.recipe.cache.prompts]
 
 
+def _watch(run: Run) -> Any:
+    """What scores a model in training on the held-out rows, or None when the recipe asks for none."""
+    from star_edge.distill.watch import Watch
+
+    config = run.recipe.watch
+    if config is None:
+        return None
+    examples = _examples(run, "heldout")
+    return lambda loaded, out: Watch(config, examples, run.progress, loaded, out)
+
+
 def _warmup(run: Run, out: Path) -> Details:
     from star_edge.distill.trainer import run_sft
 
@@ -109,6 +122,7 @@ def _warmup(run: Run, out: Path) -> Details:
         device=run.device,
         seed=recipe.seed,
         progress=run.progress,
+        watch=_watch(run),
     )
     return {"checkpoint": run.save_checkpoint(checkpoint)}
 
@@ -120,7 +134,16 @@ def _sim_rl(run: Run, out: Path, *, stage: str, policy: Checkpoint, config: Any,
         return {"checkpoint": run.save_checkpoint(policy)}
     examples = _examples(run, "train")
     checkpoint = run_sim_rl(
-        config, tuning, policy, examples, out, stage=stage, device=run.device, seed=seed, progress=run.progress
+        config,
+        tuning,
+        policy,
+        examples,
+        out,
+        stage=stage,
+        device=run.device,
+        seed=seed,
+        progress=run.progress,
+        watch=_watch(run),
     )
     return {"checkpoint": run.save_checkpoint(checkpoint)}
 
@@ -133,13 +156,35 @@ def _adapt(run: Run, out: Path) -> Details:
     )
 
 
+@contextmanager
+def _teacher_engine(run: Run, teacher: Checkpoint) -> Iterator[Any]:
+    """vLLM with the teacher's weights for as long as the block lasts, or None when the recipe does without."""
+    config, data = run.recipe.cache, run.recipe.data
+    if not config.use_vllm:
+        yield None
+        return
+    from star_edge.models.merge import merge
+    from star_edge.models.vllm_engine import VllmEngine
+
+    with tempfile.TemporaryDirectory() as scratch:
+        engine = VllmEngine(
+            merge(teacher, Path(scratch) / "teacher").folder,
+            max_model_len=data.max_prompt_tokens + config.max_new_tokens,
+            gpu_memory_utilization=config.vllm_memory_share,
+            seed=run.recipe.seed,
+        )
+        try:
+            yield engine
+        finally:
+            engine.close()
+
+
 def _cache(run: Run, out: Path) -> Details:
     from star_edge.models.load import load, read_template, tokenizer_fingerprint
     from star_edge.teacher.cache import CacheFingerprint, build
 
     recipe = run.recipe
     teacher = run.checkpoint("adapt")
-    loaded = load(teacher, device=run.device)
     fingerprint = CacheFingerprint.of(
         teacher,
         label=recipe.teacher.source,
@@ -148,16 +193,18 @@ def _cache(run: Run, out: Path) -> Details:
         template=read_template(run.checkpoint("base", "teacher").folder),
         config=recipe.cache,
     )
-    cache = build(
-        loaded,
-        _codec(run),
-        _teacher_prompts(run),
-        recipe.cache,
-        out,
-        fingerprint=fingerprint,
-        seed=recipe.seed + 2,
-        progress=run.progress,
-    )
+    with _teacher_engine(run, teacher) as engine:
+        cache = build(
+            load(teacher, device=run.device, dtype="float32" if run.device == "cpu" else "bfloat16"),
+            _codec(run),
+            _teacher_prompts(run),
+            recipe.cache,
+            out,
+            fingerprint=fingerprint,
+            seed=recipe.seed + 2,
+            progress=run.progress,
+            engine=engine,
+        )
     if cache.rows == 0:
         raise TrainingError(
             f"{out}: none of the teacher's completions is valid and ends within cache.max_new_tokens "
@@ -178,6 +225,7 @@ def _ckd(run: Run, out: Path) -> Details:
         device=run.device,
         seed=run.recipe.seed + 3,
         progress=run.progress,
+        watch=_watch(run),
     )
     return {"checkpoint": run.save_checkpoint(checkpoint)}
 
@@ -283,19 +331,38 @@ def _validate_config(recipe: Recipe) -> Any:
 
 
 def _warmup_config(recipe: Recipe) -> Any:
-    return recipe.adapt.warmup, recipe.adapt.tuning, recipe.adapt.warmup_rows
+    return recipe.adapt.warmup, recipe.adapt.tuning, recipe.adapt.warmup_rows, recipe.watch
 
 
 STAGES: tuple[Stage, ...] = (
     Stage("base", "load teacher and student", _base_config, (), _base),
     Stage("data", "normalise, render and split the rows", _data_config, ("base",), _data),
     Stage("warmup", "supervised warm-up of the teacher", _seeded(_warmup_config), ("data",), _warmup, is_training=True),
-    Stage("adapt", "adapt the teacher by Sim-RL", _seeded(lambda r: r.adapt), ("warmup",), _adapt, is_training=True),
+    Stage(
+        "adapt",
+        "adapt the teacher by Sim-RL",
+        _seeded(lambda r: (r.adapt, r.watch)),
+        ("warmup",),
+        _adapt,
+        is_training=True,
+    ),
     Stage("cache", "teacher rollouts and top-k cache", _seeded(lambda r: r.cache), ("adapt",), _cache),
     Stage(
-        "ckd", "constrained knowledge distillation", _seeded(lambda r: r.distill), ("cache",), _ckd, is_training=True
+        "ckd",
+        "constrained knowledge distillation",
+        _seeded(lambda r: (r.distill, r.watch)),
+        ("cache",),
+        _ckd,
+        is_training=True,
     ),
-    Stage("sim-rl", "Sim-RL on the student", _seeded(lambda r: r.sim_rl), ("ckd",), _student_rl, is_training=True),
+    Stage(
+        "sim-rl",
+        "Sim-RL on the student",
+        _seeded(lambda r: (r.sim_rl, r.watch)),
+        ("ckd",),
+        _student_rl,
+        is_training=True,
+    ),
     Stage("merge", "merge the adapter into the student", lambda _: None, ("sim-rl",), _merge),
     Stage(
         "export",

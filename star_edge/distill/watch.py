@@ -113,13 +113,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         model, config = self._loaded.model, self._config
         was_training = model.training
         model.eval()
-        with torch.compiler.set_stance("force_eager"):  # decoding's shapes would have compiled layers compiled anew
-            answers = greedy(
-                self._loaded,
-                self._prompts,
-                max_new_tokens=config.max_new_tokens,
-                rows_per_forward=config.rows_per_forward,
-            )
+        answers = greedy(
+            self._loaded, self._prompts, max_new_tokens=config.max_new_tokens, rows_per_forward=config.rows_per_forward
+        )
         model.train(was_training)
         pairs = zip(self._examples, answers, strict=True)
         return summary([judge(example, answer.text) for example, answer in pairs])

@@ -21,6 +21,7 @@ from star_edge.manifest import hash_json, plain, read_json, sha256_file, write_a
 from star_edge.models.load import LoadedModel
 from star_edge.models.sampling import vocabulary_size
 from star_edge.progress import Progress, or_quiet
+from star_edge.teacher.engine_rollout import Engine, sample_by_engine
 from star_edge.teacher.rollout import sample
 from star_edge.teacher.shards import CacheRow, ShardEntry, read_shard, shard_entry, write_shard
 
@@ -85,10 +86,14 @@ def build(
     fingerprint: CacheFingerprint,
     seed: int,
     progress: Progress | None = None,
+    engine: Engine | None = None,
 ) -> TeacherCache:
     """Sample the teacher on every example and write what it said, and how sure it was, to `out`.
 
     Killed and called again with the same arguments it goes on behind the last whole shard.
+
+    Args:
+        engine: holds the teacher's weights and draws its completions; without one `loaded` draws them.
 
     Raises: TeacherCacheError: `out` holds shards of another build, or cannot be written.
     """
@@ -103,7 +108,12 @@ def build(
         path = out / f"shard-{number:05d}.safetensors"
         if not path.exists():
             what = f"teacher cache, part {number + 1} of {len(parts)}"
-            write_shard(path, list(sample(loaded, codec, part, config, seed=seed, progress=progress, what=what)), top_k)
+            if engine is None:
+                rollouts = sample(loaded, codec, part, config, seed=seed, progress=progress, what=what)
+            else:
+                progress.line(f"  {what}")
+                rollouts = sample_by_engine(engine, loaded, codec, part, config, seed=seed + number)
+            write_shard(path, list(rollouts), top_k)
         entries.append(shard_entry(path))
     rows, positions = sum(entry.rows for entry in entries), sum(entry.positions for entry in entries)
     manifest = {

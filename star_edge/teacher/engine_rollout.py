@@ -11,6 +11,7 @@ from typing import Protocol
 
 from star_edge.contracts import Example, TeacherCacheConfig
 from star_edge.data.chat import ChatCodec
+from star_edge.models.load import LoadedModel
 from star_edge.models.packing import Tokens
 from star_edge.teacher.rollout import Drawn, Rollout, worth_keeping
 from star_edge.teacher.scoring import Scorer
@@ -28,14 +29,15 @@ class Engine(Protocol):
 
 def sample_by_engine(
     engine: Engine,
-    scorer: Scorer,
+    loaded: LoadedModel,
     codec: ChatCodec,
     examples: Sequence[Example],
     config: TeacherCacheConfig,
     *,
     seed: int,
 ) -> Iterator[Rollout]:
-    """As `star_edge.teacher.rollout.sample`, by an engine that holds the same weights as the scorer."""
+    """As `star_edge.teacher.rollout.sample`, drawn by an engine that holds the same weights as `loaded`."""
+    scorer = Scorer(loaded, top_k=config.top_k)
     prompts = [codec.prompt_ids(example) for example in examples]
     drawn = engine.sample(
         prompts,

@@ -70,9 +70,10 @@ class LiveSignal:
         return ids, logprobs
 
     def _top(self, hidden: Tensor, head: Tensor) -> tuple[Tensor, Tensor]:
-        pieces = []
+        # A bfloat16 model's logits are read to a tenth of a nat unless its last product is made in float32.
+        columns, pieces = head.float().T, []
         for states in torch.split(hidden, self._chunk):
-            logits = (states @ head.T).float()
+            logits = states.float() @ columns
             top = logits[:, : self._vocabulary].topk(self._top_k, dim=-1)
             pieces.append((top.indices, top.values - logits.logsumexp(dim=-1, keepdim=True)))
         ids, logprobs = zip(*pieces, strict=True)
