@@ -129,3 +129,16 @@ def test_bytes_do_not_depend_on_the_process(recipe: Path, tmp_path: Path) -> Non
         written.append([(out / name).read_bytes() for name in FILES])
 
     assert written[0] == written[1]
+
+
+def test_the_mix_in_the_documentation_loads(tmp_path: Path) -> None:
+    from star_edge import recipe as recipes
+
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    models = "name: doc\nteacher: {source: a}\nstudent: {source: a}\n"
+    (tmp_path / "doc.yaml").write_text(models + page.split("```yaml\n")[1].split("```")[0])
+    data = recipes.load(tmp_path / "doc.yaml").recipe.data
+
+    assert data.mix is not None
+    assert data.mix.rows == 24000
+    assert data.train[0].weight == 3.0
