@@ -39,11 +39,12 @@ def _sample(report: AuditReport) -> str:
 
 
 def _rewards(report: AuditReport) -> Table:
-    lines = [
-        [row.reward, f"{row.tau_b:.3f}", *(f"{share * 100:.1f}" for share in (row.in_order, row.tied, row.inverted))]
-        for row in report.rewards
-    ]
-    return [["reward", "tau-b", "pairs in order, %", "tied, %", "inverted, %"], *lines]
+    table = [["reward", "tau-b", "pairs in order, %", "tied, %", "inverted, %", "inverted of the untied, %"]]
+    for row in report.rewards:
+        of_untied = row.inverted / (1 - row.tied) if row.tied < 1 else 0.0
+        shares = (row.in_order, row.tied, row.inverted, of_untied)
+        table.append([row.reward, f"{row.tau_b:.3f}", *(f"{share * 100:.1f}" for share in shares)])
+    return table
 
 
 def _perturbations(report: AuditReport) -> Table:

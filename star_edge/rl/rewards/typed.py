@@ -11,10 +11,9 @@ The reward of a completion, with s(value, target) in [0, 1] the similarity of tw
   target's parameters, w' and s' of extra ones. The share (its 1 is for the function's name) tells how much is right;
   extra parameters only ever take from it. The minimum says that a call with one wrong argument does the wrong thing
   however many others are right; without it that would cost less the more there are.
-- A parameter weighs 2 when its schema requires it, else 1. A required one that is missing has s = 0.
-- An optional one that is left out has the value that the function gives it. Where the schema tells its default, s is
-  `NEAR` if that is the target's value (the function cannot tell, but the exact-call score fills nothing in), else 0.
-  Where it does not, nobody knows, and s = ½.
+- A parameter weighs 2 when its schema requires it, else 1. One that is missing has s = 0, as the worst value has: here
+  too, holding back never pays more than an attempt. Only where an optional one's target is its schema's default,
+  s = `NEAR`: the function cannot tell, but the exact-call score fills nothing in.
 - An extra parameter has s' = `NEAR` when it is given its default, else 0. One that the schema does not have weighs 2:
   it costs more than an extra that exists, and not everything.
 
@@ -46,8 +45,6 @@ Schema: TypeAlias = Mapping[str, Any]
 
 _REQUIRED = _UNKNOWN = 2.0
 _OPTIONAL = _NAME = 1.0
-
-_LEFT_OUT = 0.5
 
 # Alignment costs the product of the lengths; longer arrays, once their equal ends are off, go by position.
 _MOST_PAIRS_ALIGNED = 1024
@@ -95,23 +92,21 @@ def _compare(value: Mapping[str, Any], wanted: Mapping[str, Any], schema: Schema
         if key in value:
             similarity = _similarity(value[key], wanted_value, inner)
         else:
-            similarity = 0.0 if key in required else _as_default(wanted_value, inner, unknown=_LEFT_OUT)
+            similarity = 0.0 if key in required else _as_default(wanted_value, inner)
         similarities.append(similarity)
         earned.append(weight * similarity)
         due.append(weight)
     for key in value.keys() - wanted.keys():
         weight = _OPTIONAL if key in properties or takes_any else _UNKNOWN
-        similarities.append(_as_default(value[key], properties.get(key, {}), unknown=0.0))
+        similarities.append(_as_default(value[key], properties.get(key, {})))
         due.append(weight * (1 - similarities[-1]))
     # fsum rounds once, so that the order of keys changes nothing at all.
     return math.fsum(earned), math.fsum(due), min(similarities)
 
 
-def _as_default(value: Any, schema: Schema, *, unknown: float) -> float:
+def _as_default(value: Any, schema: Schema) -> float:
     """The similarity of a value and what the function takes where none is given."""
-    if "default" not in schema:
-        return unknown
-    return NEAR if same_value(value, schema["default"]) else 0.0
+    return NEAR if "default" in schema and same_value(value, schema["default"]) else 0.0
 
 
 def _similarity(value: Any, wanted: Any, schema: Schema) -> float:
@@ -139,8 +134,9 @@ def _lists_values(schema: Schema) -> bool:
 
 def _can_only_mean(similarity: float, value: str, wanted: str, schema: Schema) -> bool:
     """True when only spelling differs, and the schema does not list both spellings as two values."""
-    listed = schema.get("enum") or ()
-    return similarity >= NEAR and not (value in listed and wanted in listed)
+    listed = schema.get("enum")
+    are_both_listed = isinstance(listed, list) and value in listed and wanted in listed
+    return similarity >= NEAR and not are_both_listed
 
 
 def _is_number_for_text(value: Any, wanted: Any, schema: Schema) -> bool:
