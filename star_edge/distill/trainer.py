@@ -37,6 +37,7 @@ from star_edge.distill.training import (
     uses_bfloat16,
 )
 from star_edge.errors import TrainingError
+from star_edge.models.compiled import compile_layers
 from star_edge.models.load import tokenizer_fingerprint, tokenizer_folder
 from star_edge.models.packing import MODEL_INPUTS, add_counted_forward, pack
 from star_edge.progress import Progress, or_quiet
@@ -53,7 +54,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
     Args:
         rows: (prompt ids, completion ids); the loss is the mean over all completion tokens of an optimizer step,
             over its forwards and devices alike.
-        optimizer: how many rows or tokens a forward takes, and how many minutes there are.
+        optimizer: how many rows or tokens a forward takes, how many minutes there are, and whether to compile.
         cpu_bfloat16: multiply in bfloat16 on a CPU; on a GPU `args.bf16` does it.
     """
 
@@ -75,7 +76,10 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         self._objective = objective
         self._config = optimizer
         self._chunk = chunk
+        self._compiles = optimizer.compile == "auto" and args.device.type == "cuda"
         add_counted_forward(model)
+        if self._compiles:
+            compile_layers(model)
         super().__init__(model=model, args=args, data_collator=self._step, train_dataset=range(len(rows)))
         # The loss is divided by the whole step's counted tokens below, so the Trainer must not divide it again.
         self.model_accepts_loss_kwargs = True
@@ -153,6 +157,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
             teacher_ids=teacher_ids,
             teacher_logprobs=teacher_logprobs,
             chunk=self._chunk,
+            compiled=self._compiles,
         )
         with torch.autocast("cpu", torch.bfloat16, enabled=self._cpu_bfloat16):
             total: Tensor = model(**{name: inputs[name] for name in MODEL_INPUTS}, then=objective)

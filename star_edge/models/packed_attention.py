@@ -37,9 +37,14 @@ class Document:
 Packing: TypeAlias = "BlockMask | list[Document]"
 
 
+def has_triton() -> bool:
+    """Whether kernels can be compiled for a GPU."""
+    return importlib.util.find_spec("triton") is not None
+
+
 def uses_flex(device: torch.device) -> bool:
     """Whether `flex_attention` has a kernel with a backward pass there."""
-    return device.type == "cuda" and importlib.util.find_spec("triton") is not None
+    return device.type == "cuda" and has_triton()
 
 
 def is_seen(visible: Sequence[Tensor], query: Tensor, key: Tensor) -> Tensor:
@@ -68,7 +73,7 @@ def documents_of(visible: Tensor) -> list[Document]:
 def block_mask_of(visible: Tensor) -> BlockMask:
     """What `flex_attention` takes, from (3, T) `visible` with T a multiple of `BLOCK`."""
     length = visible.shape[1]
-    rows = [row.contiguous() for row in visible]
+    rows = [row.clone() for row in visible]  # a compiled graph would take a view's whole into account
 
     def mask_mod(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return is_seen(rows, query, key)

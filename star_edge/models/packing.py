@@ -107,7 +107,7 @@ def _counted(
     sources: Tensor,
     **ignored: Any,
 ) -> Any:
-    if getattr(causal, "is_gradient_checkpointing", False):
+    if getattr(causal.base_model, "gradient_checkpointing", False):
         raise ModelError("gradient checkpointing recomputes layers outside the packed forward; switch it off")
     if uses_flex(input_ids.device):
         input_ids, positions, visible = padded_to_blocks(input_ids, positions, visible)
