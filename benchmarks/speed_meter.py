@@ -1,0 +1,127 @@
+"""The clock of `ckd_speed.py`: seconds and tokens of whole steps, and the phases of a few steps behind them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PrinterCallback, Trainer, TrainerCallback
+
+
+class Phases:
+    """Where the time of the profiled steps goes: at every change of phase the device is waited for."""
+
+    def __init__(self, device: str) -> None:
+        self.on = False
+        self.seconds: dict[str, float] = {}
+        self._device = device
+        self._stack: list[str] = ["other"]
+        self._since = 0.0
+
+    def synchronize(self) -> None:
+        if self._device != "cpu":
+            torch.cuda.synchronize()
+
+    def _turn(self) -> None:
+        self.synchronize()
+        now = time.perf_counter()
+        self.seconds[self._stack[-1]] = self.seconds.get(self._stack[-1], 0.0) + now - self._since
+        self._since = now
+
+    def start(self) -> None:
+        self.synchronize()
+        self._since, self.on = time.perf_counter(), True
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        if not self.on:
+            yield
+            return
+        self._turn()
+        self._stack.append(name)
+        try:
+            yield
+        finally:
+            self._turn()
+            self._stack.pop()
+
+    def wrap(self, owner: Any, attribute: str, name: str) -> None:
+        """Count the time of a method or function as a phase."""
+        original = getattr(owner, attribute)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self(name):
+                return original(*args, **kwargs)
+
+        setattr(owner, attribute, timed)
+
+    def shares(self) -> dict[str, float]:
+        total = sum(self.seconds.values())
+        return {name: seconds / total for name, seconds in sorted(self.seconds.items())} if total else {}
+
+
+@dataclass
+class Counts:
+    """A step's tokens: computed without padding, as rows with a prompt each, counted in the loss; and its padding."""
+
+    tokens: int = 0
+    row_tokens: int = 0
+    counted: int = 0
+    padding: int = 0
+
+
+class Meter(TrainerCallback):
+    """Times the steps behind the warm-up, then profiles a few, then stops; also when its seconds are over."""
+
+    def __init__(self, device: str, *, warmup: int, steps: int, profiled: int, seconds: float) -> None:
+        self._warmup, self._steps, self._profiled = warmup, steps, profiled
+        self._stop_at = time.perf_counter() + seconds
+        self.phases = Phases(device)
+        self.pending: list[tuple[int | Tensor, ...]] = []
+        self.timed: list[tuple[float, Counts]] = []
+        self.losses: list[float] = []
+        self._began = 0.0
+
+    def attach(self, trainer: Trainer) -> None:
+        """Hook the trainer's phases; `loss` is hooked by those that can tell it from the forward."""
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(self)
+        self.phases.wrap(trainer, "get_batch_samples", "data")
+        self.phases.wrap(trainer, "compute_loss", "forward")
+        self.phases.wrap(trainer.accelerator, "backward", "backward")
+        self.phases.wrap(trainer.accelerator, "clip_grad_norm_", "optimizer")
+
+    def count(self, *, tokens: int | Tensor, row_tokens: int | Tensor, counted: int | Tensor, size: int) -> None:
+        """Note a forward; tensors are read behind the step, so that nobody waits for them."""
+        self.pending.append((tokens, row_tokens, counted, size))
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
+        self.phases.wrap(optimizer, "step", "optimizer")
+        self._next()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.phases.synchronize()
+        seconds = time.perf_counter() - self._began
+        tokens, row_tokens, counted, size = (sum(int(n) for n in column) for column in zip(*self.pending, strict=True))
+        step, last = state.global_step, self._warmup + self._steps
+        if self._warmup < step <= last:
+            self.timed.append((seconds, Counts(tokens, row_tokens, counted, size - tokens)))
+        late = time.perf_counter() > self._stop_at
+        if step == last:
+            self.phases.start()
+        if late or step == last + self._profiled:
+            control.should_training_stop = True
+        self._next()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        if logs and "loss" in logs:
+            self.losses.append(float(logs["loss"]))
+
+    def _next(self) -> None:
+        self.pending = []
+        self._began = time.perf_counter()
