@@ -6,6 +6,7 @@ written as Python (`List[int]`, `str, optional`, `float = 3`) or Java. All becom
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,21 +21,31 @@ _LISTS_OF_SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _MAPS_OF_SCHEMAS = ("$defs", "definitions", "patternProperties")
 
 
-def normalise_tools(raw: Any) -> tuple[Tool, ...]:
+def normalise_tools(raw: Any, *, known: dict[str, Tool] | None = None) -> tuple[Tool, ...]:
     """Every tool of a list (None is none), in order.
 
+    Args:
+        known: tools read so far by their JSON, added to: files offer the same tools again and again, and equal ones
+            then are one object, which saves most of the time and the memory. Nothing may write into such a tool.
     Raises: DataError: not a list, a tool that cannot be read, or two tools of one name.
     """
     if raw is None:
         return ()
     if not isinstance(raw, list | tuple):
         raise DataError(f"tools must be a list, not {type(raw).__name__}")
-    tools = tuple(normalise_tool(tool) for tool in raw)
+    tools = tuple(normalise_tool(tool) if known is None else _once(tool, known) for tool in raw)
     names = [tool["name"] for tool in tools]
     for name in names:
         if names.count(name) > 1:
             raise DataError(f"tool {name!r} is offered twice; names must differ")
     return tools
+
+
+def _once(raw: Any, known: dict[str, Tool]) -> Tool:
+    key = json.dumps(raw)
+    if key not in known:
+        known[key] = normalise_tool(raw)
+    return known[key]
 
 
 def normalise_tool(raw: Any) -> Tool:

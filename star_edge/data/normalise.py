@@ -26,17 +26,18 @@ _THINKING = re.compile(r"\A\s*<think>.*?</think>\s*", re.DOTALL)
 _TOOL_RESPONSE = re.compile(r"\A\s*<tool_response>\n?(.*?)\n?</tool_response>\s*\Z", re.DOTALL)
 
 
-def normalise_row(raw: Mapping[str, Any], *, where: str) -> Example:
+def normalise_row(raw: Mapping[str, Any], *, where: str, known: dict[str, Tool] | None = None) -> Example:
     """One row as an `Example`; keys that mean nothing to us are dropped.
 
     Args:
         raw: `messages` (the last one the assistant's), `tools` (a list, a JSON string of one, or absent), and
             optionally `id`, `source`, `kind`.
         where: file and line; begins the error line and stands in for a missing `id` or `source`.
+        known: tools of the rows before, as `normalise_tools` has it.
     Raises: DataError: the row cannot be used, with the reason.
     """
     try:
-        tools = _tools(raw.get("tools"))
+        tools = _tools(raw.get("tools"), known)
         messages = _messages(raw.get("messages"), 2, "a request and the assistant's answer")
         _check_target(messages[-1], tools)
     except DataError as error:
@@ -44,13 +45,13 @@ def normalise_row(raw: Mapping[str, Any], *, where: str) -> Example:
     return _example(raw, messages, tools, where)
 
 
-def normalise_prompt(raw: Mapping[str, Any], *, where: str) -> Example:
+def normalise_prompt(raw: Mapping[str, Any], *, where: str, known: dict[str, Tool] | None = None) -> Example:
     """A prompt without an answer as an `Example` whose last turn, the assistant's, is empty.
 
     Raises: DataError: the row cannot be used, or has an answer, with the reason.
     """
     try:
-        tools = _tools(raw.get("tools"))
+        tools = _tools(raw.get("tools"), known)
         messages = _messages(raw.get("messages"), 1, "a request")
         if messages[-1]["role"] not in ("user", "tool"):
             raise DataError(f"a prompt without an answer ends with the user's turn, not the {messages[-1]['role']}'s")
@@ -84,13 +85,14 @@ def read_prompts(path: Path) -> Iterator[tuple[int, Example | BadRow]]:
 
 
 def _read(path: Path, normalise: Callable[..., Example]) -> Iterator[tuple[int, Example | BadRow]]:
+    known: dict[str, Tool] = {}
     for line, row in read_rows(path):
         where = f"{path}:{line}"
         if isinstance(row, BadRow):
             yield line, row
             continue
         try:
-            yield line, normalise(row, where=where)
+            yield line, normalise(row, where=where, known=known)
         except DataError as error:
             yield line, BadRow(str(path), line, str(error).removeprefix(f"{where}: "))
 
@@ -154,13 +156,13 @@ def _text_or(value: Any, fallback: str) -> str:
     return str(value)
 
 
-def _tools(raw: Any) -> tuple[Tool, ...]:
+def _tools(raw: Any, known: dict[str, Tool] | None) -> tuple[Tool, ...]:
     if isinstance(raw, str):
         try:
             raw = strict_json.loads(raw) if raw.strip() else None
         except ValueError as error:
             raise DataError(f"'tools' is a string that is not JSON ({error})") from error
-    return normalise_tools(raw)
+    return normalise_tools(raw, known=known)
 
 
 def _messages(raw: Any, least: int, what: str) -> tuple[Message, ...]:

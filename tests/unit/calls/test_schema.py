@@ -239,3 +239,15 @@ def test_junk_is_normalised_or_refused(raw):
     for normalise in (normalise_tool, normalise_call):
         with contextlib.suppress(DataError):
             normalise(raw)
+
+
+def test_equal_tools_of_several_rows_are_read_once() -> None:
+    known: dict[str, Any] = {}
+    first = normalise_tools([{"name": "a"}, {"name": "b"}], known=known)
+    second = normalise_tools([{"name": "b"}, {"name": "a", "description": "Another."}], known=known)
+
+    assert second[0] is first[1]
+    assert second[1] == normalise_tool({"name": "a", "description": "Another."})
+    assert first == normalise_tools([{"name": "a"}, {"name": "b"}])
+    with pytest.raises(DataError, match="offered twice"):
+        normalise_tools([{"name": "a"}, {"name": "a"}], known=known)
