@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from star_edge.contracts import Example, Message, Tool
@@ -23,7 +23,8 @@ def masked(example: Example, *, share: float, seed: int) -> Example:
 
     The names change alike in tools, calls and tool results, earlier turns included; descriptions, the names inside
     nested objects and all other text stay. A row keeps its names when they cannot be told apart otherwise: a tool or
-    parameter has no description, a name of several words occurs in the text, or a schema names parameters elsewhere.
+    parameter has no description of its own, a name of several words occurs in the text, or a schema names parameters
+    elsewhere.
 
     Args:
         share: of the rows that are drawn, in [0, 1].
@@ -46,16 +47,21 @@ def masked(example: Example, *, share: float, seed: int) -> Example:
 
 def _can_be_masked(example: Example) -> bool:
     text = "\n".join(message["content"] for message in example.messages)
-    return all(
-        _is_described(tool) and not (_has_words(tool["name"]) and tool["name"] in text) for tool in example.tools
-    )
+    if any(_has_words(tool["name"]) and tool["name"] in text for tool in example.tools):
+        return False
+    return _tells_apart(example.tools) and all(map(_tells_parameters_apart, example.tools))
 
 
-def _is_described(tool: Tool) -> bool:
-    parameters = tool["parameters"]
-    properties = parameters.get("properties", {}).values()
-    described = (isinstance(schema, Mapping) and schema.get("description") for schema in properties)
-    return bool(tool["description"]) and parameters.keys() <= _PLAIN_KEYS and all(described)
+def _tells_parameters_apart(tool: Tool) -> bool:
+    schemas = list(tool["parameters"].get("properties", {}).values())
+    is_plain = tool["parameters"].keys() <= _PLAIN_KEYS and all(isinstance(schema, Mapping) for schema in schemas)
+    return is_plain and _tells_apart(schemas)
+
+
+def _tells_apart(described: Sequence[Mapping[str, Any]]) -> bool:
+    """True when each has a description, and one of its own."""
+    texts = (each.get("description") for each in described)
+    return len({text for text in texts if text and isinstance(text, str)}) == len(described)
 
 
 def _has_words(name: str) -> bool:

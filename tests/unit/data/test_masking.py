@@ -84,6 +84,10 @@ def nested(**keys: object) -> Tool:
     [
         (device("light"), tool("undescribed", "")),
         (device("light"), tool("half", "Described.", level="")),
+        (device("light"), tool("other_switch", "Switch the light on or off.")),
+        (device("light"), tool("half", "Described.", low="A level.", high="A level.")),
+        (nested(properties={"state": {"description": ["no", "text"]}}),),
+        (nested(properties={"state": "no schema"}),),
         (nested(anyOf=[{"required": ["state"]}]),),
         (),
     ],
