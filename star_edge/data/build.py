@@ -132,7 +132,7 @@ class _Build:
         if tools is not None:
             # What the held-out rows call shall stay unseen; as a distractor it would be shown.
             tools = tools.without(name for rows in held for example in rows for name in called_tools(example))
-        mixer = Mixer(config, self.reader.ruler, self.reader.collected, tools=tools, seed=self.seed)
+        mixer = Mixer(config, self.reader, tools=tools, seed=self.seed)
         train, counts = mixer.mix([Pool(rows, source.weight) for source, rows in pools])
         for tally in tallies:
             tally.settle()

@@ -14,6 +14,7 @@ from star_edge.data.lengths import Lengths, Ruler, chunks
 from star_edge.data.quota import share_out
 from star_edge.data.reading import Candidate, Collected
 from star_edge.errors import DataError
+from star_edge.progress import Bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +78,14 @@ class Drawer:
 
     Args:
         collected: gets the rows that the template refuses; lengths are left to the caller.
+        bar: counts the rows that fit.
     """
 
-    def __init__(self, ruler: Ruler, collected: Collected) -> None:
+    def __init__(self, ruler: Ruler, collected: Collected, bar: Bar) -> None:
         self.ruler = ruler
         self.collected = collected
+        self._bar = bar
+        self._fit = 0
 
     def draw(self, cells: Sequence[Cell], wanted: int) -> None:
         """Take that many further rows in all, shared out by weight.
@@ -112,6 +116,8 @@ class Drawer:
                 elif not cell.is_derived:
                     row.tally.too_long += 1
             cell.tried += len(rows)
+            self._fit += sum(isinstance(fit, tuple) for fit in fits)
+            self._bar.update(self._fit)
 
     def _fitting(self, versions: Sequence[Sequence[Version]]) -> list[tuple[int, Lengths] | DataError | None]:
         """For each row the number of the first version that fits and its lengths, an error, or None."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 from star_edge.contracts import Example, MixConfig
 from star_edge.data.cells import Cell, Drawer, Drawn, Make, Version
 from star_edge.data.distractors import with_distractors
 from star_edge.data.irrelevance import is_derivable, near_miss, unrelated
-from star_edge.data.lengths import Ruler
 from star_edge.data.masking import masked
 from star_edge.data.quota import Quotas, kind_of
-from star_edge.data.reading import Candidate, Collected
+from star_edge.data.reading import Candidate, Reader
 from star_edge.data.tool_pool import ToolPool
 
 REST, IRRELEVANCE = "rest", "irrelevance"
@@ -55,37 +55,39 @@ class Mixer:
         tools: pool of distractors and of unrelated tools; with None there are neither.
     """
 
-    def __init__(
-        self, config: MixConfig, ruler: Ruler, collected: Collected, *, tools: ToolPool | None, seed: int
-    ) -> None:
+    def __init__(self, config: MixConfig, reader: Reader, *, tools: ToolPool | None, seed: int) -> None:
         self.config = config
-        self.collected = collected
+        self.reader = reader
         self.tools = tools
         self.seed = seed
-        self.drawer = Drawer(ruler, collected)
 
     def mix(self, pools: Sequence[Pool]) -> tuple[list[Example], MixCounts]:
         """The rows, evenly mixed, and what they came to.
 
         Fewer than `config.rows` come when the sources hold no more (see `Quotas.of`). Rows that a kind lacks are given
-        to the kinds without a quota. Irrelevance rows that the sources lack are derived from
-        requests that are drawn for nothing else.
+        to the kinds without a quota. Irrelevance rows that the sources lack are derived from requests that are drawn
+        for nothing else.
         """
         quotas = Quotas.of(self.config, (kind_of(row.example) for pool in pools for row in pool.rows))
-        refused = quotas.kinds.get(IRRELEVANCE, 0)
         columns = self._columns([pool for pool in pools if pool.rows], quotas)
-        for kind, wanted in quotas.kinds.items():
-            self.drawer.draw(columns[kind], wanted - (quotas.near_miss if kind == IRRELEVANCE else 0))
-        asked = _taken(columns, *columns.keys() - {REST, IRRELEVANCE})
-        self.drawer.draw(columns[REST], quotas.rows - refused - asked)
-        columns[NEAR_MISS] = self._derived(columns, self._near_miss, quotas.near_miss)
-        self.drawer.draw(columns[IRRELEVANCE], refused - _taken(columns, IRRELEVANCE, NEAR_MISS))
-        lacking = refused - _taken(columns, IRRELEVANCE, NEAR_MISS)
-        columns[UNRELATED] = self._derived(columns, self._unrelated, lacking)
-        self.drawer.draw(columns[REST], quotas.rows - _taken(columns, *columns))
+        with closing(self.reader.progress.bar("draw rows", quotas.rows)) as bar:
+            self._fill(columns, quotas, Drawer(self.reader.ruler, self.reader.collected, bar))
         self._settle(columns)
         lists = [[row.version.example for row in cell.drawn] for cells in columns.values() for cell in cells]
         return mixed(lists), self._counts(columns, quotas)
+
+    def _fill(self, columns: dict[str, list[Cell]], quotas: Quotas, drawer: Drawer) -> None:
+        """Draw every kind with a quota, then the rest, then what has to be derived from what is left over."""
+        refused = quotas.kinds.get(IRRELEVANCE, 0)
+        for kind, wanted in quotas.kinds.items():
+            drawer.draw(columns[kind], wanted - (quotas.near_miss if kind == IRRELEVANCE else 0))
+        asked = _taken(columns, *columns.keys() - {REST, IRRELEVANCE})
+        drawer.draw(columns[REST], quotas.rows - refused - asked)
+        columns[NEAR_MISS] = self._derived(columns, self._near_miss, quotas.near_miss, drawer)
+        drawer.draw(columns[IRRELEVANCE], refused - _taken(columns, IRRELEVANCE, NEAR_MISS))
+        lacking = refused - _taken(columns, IRRELEVANCE, NEAR_MISS)
+        columns[UNRELATED] = self._derived(columns, self._unrelated, lacking, drawer)
+        drawer.draw(columns[REST], quotas.rows - _taken(columns, *columns))
 
     def _columns(self, pools: Sequence[Pool], quotas: Quotas) -> dict[str, list[Cell]]:
         """A cell for each source under each kind that has a quota, and under the rest."""
@@ -101,14 +103,14 @@ class Mixer:
                 cells.append(Cell(rows[kind], weight, self._direct))
         return columns
 
-    def _derived(self, columns: Mapping[str, list[Cell]], make: Make, wanted: int) -> list[Cell]:
+    def _derived(self, columns: Mapping[str, list[Cell]], make: Make, wanted: int, drawer: Drawer) -> list[Cell]:
         """Cells of irrelevance rows made from single-turn calls that nothing else has drawn."""
         sources = [cell for column in columns.values() for cell in column if not cell.is_derived]
         cells = [
             Cell([row for row in cell.untried if is_derivable(row.example)], cell.weight, make, is_derived=True)
             for cell in sources
         ]
-        self.drawer.draw(cells, wanted)
+        drawer.draw(cells, wanted)
         used = {row.candidate.example.id for cell in cells for row in cell.drawn}
         for cell in sources:
             cell.leave_out(used)
@@ -145,7 +147,7 @@ class Mixer:
             for row in cell.drawn:
                 row.candidate.tally.kept += 1
                 row.candidate.tally.derived += cell.is_derived
-                self.collected.tokens[row.version.example.id] = row.lengths
+                self.reader.collected.tokens[row.version.example.id] = row.lengths
 
     def _counts(self, columns: Mapping[str, list[Cell]], quotas: Quotas) -> MixCounts:
         drawn: list[Drawn] = [row for column in columns.values() for cell in column for row in cell.drawn]
