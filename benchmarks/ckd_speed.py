@@ -52,7 +52,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--teacher", type=Path, help="model folder (default: Qwen2.5-1.5B, random weights)")
     parser.add_argument("--rows-per-step", type=int, default=128)
     parser.add_argument("--tokens-per-forward", type=int, default=16384, help="ours and trl-sft (default 16384)")
-    parser.add_argument("--padded-rows", type=int, default=16, help="rows of a forward, published (default 16)")
+    parser.add_argument("--padded-rows", type=int, default=8, help="rows of a forward, published (default 8)")
     parser.add_argument("--top-k", type=int, default=100)
     parser.add_argument("--chunk", type=int, default=1024, help="positions whose logits exist at one time, ours")
     parser.add_argument("--compile", choices=["auto", "off"], default="auto", help="ours")

@@ -65,6 +65,10 @@ class Phases:
         return {name: seconds / total for name, seconds in sorted(self.seconds.items())} if total else {}
 
 
+TIMED_SHARE = 0.7
+"""Of the seconds, after which the timed steps end although there are not as many as asked for."""
+
+
 @dataclass
 class Counts:
     """A step's tokens: computed without padding, as rows with a prompt each, counted in the loss; and its padding."""
@@ -76,11 +80,12 @@ class Counts:
 
 
 class Meter(TrainerCallback):
-    """Times the steps behind the warm-up, then profiles a few, then stops; also when its seconds are over."""
+    """Times the steps behind the warm-up, then profiles a few, then stops; earlier when its seconds are over."""
 
     def __init__(self, device: str, *, warmup: int, steps: int, profiled: int, seconds: float) -> None:
         self._warmup, self._steps, self._profiled = warmup, steps, profiled
-        self._stop_at = time.perf_counter() + seconds
+        now = time.perf_counter()
+        self._profile_at, self._stop_at = now + TIMED_SHARE * seconds, now + seconds
         self.phases = Phases(device)
         self.pending: list[tuple[int | Tensor, ...]] = []
         self.timed: list[tuple[float, Counts]] = []
@@ -108,14 +113,13 @@ class Meter(TrainerCallback):
         self.phases.synchronize()
         seconds = time.perf_counter() - self._began
         tokens, row_tokens, counted, size = (sum(int(n) for n in column) for column in zip(*self.pending, strict=True))
-        step, last = state.global_step, self._warmup + self._steps
-        if self._warmup < step <= last:
+        if self.phases.on:
+            self._profiled -= 1
+        elif state.global_step > self._warmup:
             self.timed.append((seconds, Counts(tokens, row_tokens, counted, size - tokens)))
-        late = time.perf_counter() > self._stop_at
-        if step == last:
-            self.phases.start()
-        if late or step == last + self._profiled:
-            control.should_training_stop = True
+            if len(self.timed) == self._steps or self._began > self._profile_at:
+                self.phases.start()
+        control.should_training_stop = self._profiled == 0 or time.perf_counter() > self._stop_at
         self._next()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:

@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, Qwen2Config, Trainer, TrainingArg
 
 import star_edge.distill.trainer as ours
 from star_edge.contracts import OptimizerConfig
-from star_edge.distill.ckd_loss import Ckd
+from star_edge.distill.ckd_loss import Ckd, tokens_outside
 from star_edge.distill.trainer import DistillTrainer, training_arguments
 from star_edge.models.packed_attention import BLOCK, uses_flex
 from star_edge.teacher.shards import CacheRow
@@ -178,9 +178,9 @@ def published_loss(logits: Tensor, teacher_logprobs: Tensor, teacher_ids: Tensor
     """Summed CKD of (B, T, V) logits against (B, T - 1, K) teacher tokens, at labels that are not -100."""
     student = logits.float().log_softmax(dim=-1)[:, :-1]
     divergence = (teacher_logprobs.exp() * (teacher_logprobs - student.gather(-1, teacher_ids))).sum(-1)
-    likely, tokens = student.exp().topk(min(100, student.shape[-1]), dim=-1)
-    known = torch.zeros_like(student, dtype=torch.bool).scatter_(-1, teacher_ids, True)
-    tail = (likely * ~known.gather(-1, tokens)).sum(-1)
+    likely, tokens = student.topk(min(100, student.shape[-1]), dim=-1)
+    outside = tokens_outside(tokens.flatten(0, 1), teacher_ids.flatten(0, 1)).view(tokens.shape)
+    tail = (likely.exp() * outside).sum(-1)
     return ((divergence + 10.0 * tail) * (labels != -100)).sum()
 
 
