@@ -223,7 +223,7 @@ def test_backward_stops_below_the_trained_layers(student, tmp_path, monkeypatch)
     assert seen == [False, True] * 2
 
 
-def test_padding_changes_nothing(student, tmp_path):
+def test_the_order_of_rows_changes_nothing(student, tmp_path):
     rows = [(row.prompt_ids, row.completion_ids) for row in encoded_rows(6)]
     first = one_step(student, tmp_path / "a", rows=rows)[0]
     second = one_step(student, tmp_path / "b", rows=list(reversed(rows)), per_forward=2)[0]
