@@ -191,8 +191,8 @@ class OptimizerConfig:
     tokens_per_forward: the most tokens that go through the model together, a prompt that rows share counted once; a
         longer row goes alone. When it is null, `rows_per_forward` limits the rows instead.
     minutes: wall time after which training stops, its learning rate decayed by then; null for no limit.
-    compile: `auto` compiles the decoder layers and the loss on a GPU: the first step waits for it, all others are faster
-        and need less memory.
+    compile: `auto` compiles the decoder layers and the loss on a GPU: the first step waits for it, all others are
+        faster and need less memory.
     """
 
     lr: float = 3e-6
