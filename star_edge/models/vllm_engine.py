@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,20 @@ ENVIRONMENT = {
     # Its log goes to stdout unless told otherwise, which is where results belong.
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
     # The engine's process must not inherit a CUDA that this one has looked at.
-    "VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn",
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     # The model is a local folder; without a network every look at the hub would wait for its time-out.
     "HF_HUB_OFFLINE": "1",
 }
+FLASHINFER_SAMPLER = "VLLM_USE_FLASHINFER_SAMPLER"
+
+
+def prepare_environment() -> None:
+    """Set what vLLM reads when it is imported, where the user has not."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if find_spec("flashinfer") is None:
+        # vLLM takes its sampler for granted on a GPU; draws without top-k or top-p do not need it.
+        os.environ.setdefault(FLASHINFER_SAMPLER, "0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +73,7 @@ class VllmEngine:
             RuntimeMissing: vLLM is not installed.
             ModelError: vLLM cannot load the folder, or the GPU lacks the memory.
         """
-        for name, value in ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        prepare_environment()
         try:
             import vllm
         except ImportError as error:

@@ -12,6 +12,7 @@ from star_edge.data.chat import ChatCodec
 from star_edge.distill.training import common_arguments, load_trainable, rows_per_device, run_to_end, save_result
 from star_edge.distill.watch import MakeWatch
 from star_edge.errors import RuntimeMissing, TrainingError
+from star_edge.models.vllm_engine import prepare_environment
 from star_edge.progress import Progress, or_quiet
 from star_edge.rl.groups import PromptRow
 from star_edge.rl.grpo import SimRlTrainer
@@ -48,6 +49,8 @@ def run_sim_rl(
         raise TrainingError(f"{stage}: there is no row to learn from; give it more data")
     if config.rollouts < 2:
         raise TrainingError(f"{stage}: sim_rl.rollouts is {config.rollouts}, but a group needs at least 2 to compare")
+    if config.use_vllm:
+        prepare_environment()
     loaded = load_trainable(policy, tuning, seed=seed)
     codec = ChatCodec(loaded.tokenizer, loaded.template)
     trainer = SimRlTrainer(

@@ -57,6 +57,13 @@ def test_only_the_folders_end_tokens_stop_and_vllm_has_no_tokenizer(
     assert fake.loaded["generation_config"] == "vllm"
 
 
+def test_flashinfer_is_used_where_it_is(tiny_student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, lambda *_: [3])
+    monkeypatch.setattr("star_edge.models.vllm_engine.find_spec", lambda name: name)
+    VllmEngine(tiny_student, max_model_len=64)
+    assert "VLLM_USE_FLASHINFER_SAMPLER" not in os.environ
+
+
 def test_nothing_is_reported_or_looked_up_and_stdout_stays_clean(
     tiny_student: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,6 +71,8 @@ def test_nothing_is_reported_or_looked_up_and_stdout_stays_clean(
     VllmEngine(tiny_student, max_model_len=64)
     assert os.environ["VLLM_NO_USAGE_STATS"] == "1"
     assert os.environ["HF_HUB_OFFLINE"] == "1"
+    assert os.environ["VLLM_WORKER_MULTIPROC_METHOD"] == "spawn"
+    assert os.environ["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
     assert os.environ["VLLM_LOGGING_STREAM"] == "ext://sys.stderr"
 
 
