@@ -36,9 +36,10 @@ from star_edge.distill.training import (
     save_result,
     uses_bfloat16,
 )
+from star_edge.distill.watch import MakeWatch
 from star_edge.errors import TrainingError
 from star_edge.models.compiled import compile_layers
-from star_edge.models.load import tokenizer_fingerprint, tokenizer_folder
+from star_edge.models.load import LoadedModel, tokenizer_fingerprint, tokenizer_folder
 from star_edge.models.packing import MODEL_INPUTS, add_counted_forward, pack
 from star_edge.progress import Progress, or_quiet
 from star_edge.teacher.cache import check_compatible, open_cache, read_manifest
@@ -174,12 +175,14 @@ def run_ckd(
     seed: int,
     progress: Progress | None = None,
     signal: TeacherSignal | None = None,
+    watch: MakeWatch | None = None,
 ) -> Checkpoint:
     """Distil a teacher cache into a student; continues from `out/trainer` when it was cut short.
 
     Args:
         signal: who speaks of the cache's completions instead of the cache, for example a `LiveSignal`; `ce` asks
             nobody, it learns the completions themselves.
+        watch: scores the model as it trains, and decides which weights are kept.
     Raises: TeacherCacheError: the cache is damaged, or not of the student's tokenizer and template.
         TrainingError: the cache has no row.
     """
@@ -189,7 +192,7 @@ def run_ckd(
     check_compatible(read_manifest(cache.folder), tokenizer, loaded.template, vocabulary)
     rows = open_cache(cache.folder).rows
     return _run(
-        loaded.model,
+        loaded,
         student,
         [(row.prompt_ids, row.completion_ids) for row in rows],
         LabelSignal() if config.objective == "ce" else signal or CachedSignal(rows),
@@ -201,6 +204,7 @@ def run_ckd(
         device=device,
         seed=seed,
         progress=or_quiet(progress),
+        watch=watch,
     )
 
 
@@ -215,6 +219,7 @@ def run_sft(
     device: str,
     seed: int,
     progress: Progress | None = None,
+    watch: MakeWatch | None = None,
 ) -> Checkpoint:
     """Cross-entropy on the examples' completions; continues from `out/trainer` when it was cut short.
 
@@ -222,7 +227,7 @@ def run_sft(
     """
     loaded = load_trainable(student, tuning, seed=seed)
     return _run(
-        loaded.model,
+        loaded,
         student,
         [(example.prompt_ids, example.completion_ids) for example in encoded],
         LabelSignal(),
@@ -234,11 +239,12 @@ def run_sft(
         device=device,
         seed=seed,
         progress=or_quiet(progress),
+        watch=watch,
     )
 
 
 def _run(
-    model: Any,
+    loaded: LoadedModel,
     student: Checkpoint,
     rows: Sequence[Row],
     signal: TeacherSignal,
@@ -251,12 +257,13 @@ def _run(
     device: str,
     seed: int,
     progress: Progress,
+    watch: MakeWatch | None,
 ) -> Checkpoint:
     if not rows:
         raise TrainingError(f"{stage}: there is no row to learn from; give it more data")
     args = training_arguments(optimizer, out, rows=len(rows), device=device, seed=seed)
     trainer = DistillTrainer(
-        model,
+        loaded.model,
         args,
         rows=rows,
         signal=signal,
@@ -265,7 +272,7 @@ def _run(
         chunk=chunk,
         cpu_bfloat16=device == "cpu" and uses_bfloat16(optimizer.precision, device),
     )
-    run_to_end(trainer, out, what=stage, progress=progress)
+    run_to_end(trainer, out, what=stage, progress=progress, watch=watch and watch(loaded, out))
     return save_result(trainer, student, out, stage=stage)
 
 

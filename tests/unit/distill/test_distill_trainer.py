@@ -7,7 +7,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from star_edge.contracts import Checkpoint, DistillConfig, OptimizerConfig, TeacherCacheConfig, TuningConfig
+from star_edge.contracts import (
+    Checkpoint,
+    DistillConfig,
+    Example,
+    OptimizerConfig,
+    TeacherCacheConfig,
+    TuningConfig,
+    WatchConfig,
+)
 from star_edge.data.chat import EncodedExample
 from star_edge.distill import trainer as module
 from star_edge.distill import training
@@ -16,9 +24,11 @@ from star_edge.distill.objectives import BASELINES, objective_of
 from star_edge.distill.time_budget import TimeBudget
 from star_edge.distill.trainer import DistillTrainer, run_ckd, run_sft, training_arguments
 from star_edge.distill.training import newest_checkpoint, rows_per_device
+from star_edge.distill.watch import Watch
 from star_edge.errors import TeacherCacheError, TrainingError
 from star_edge.models.load import load, tokenizer_fingerprint
 from star_edge.models.packing import add_counted_forward
+from star_edge.progress import or_quiet
 from star_edge.teacher.cache import CacheFingerprint, build, open_cache
 from star_edge.teacher.rollout import Rollout
 from star_edge.teacher.signal import CachedSignal, LabelSignal, LiveSignal
@@ -28,6 +38,7 @@ OPTIMIZER = OptimizerConfig(
 )
 LORA = TuningConfig(rank=4, alpha=8, last_layers=1)
 FULL = TuningConfig(method="full")
+EXAMPLE = Example("row", "test", ({"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}), ())
 
 
 def encoded_rows(count=18):
@@ -89,6 +100,27 @@ def one_step(student, out, *, signal=None, objective=None, rows=None, per_forwar
     trainer.optimizer.register_step_pre_hook(collect)
     loss = trainer.train().training_loss
     return loss, collected
+
+
+def test_a_finished_training_is_only_judged_again(student, tmp_path, monkeypatch):
+    """Killed between the last step and the stage's end: the best weights are chosen, no step is done again."""
+    scores = iter([0.0, 1.0, 0.5])
+    monkeypatch.setattr(Watch, "_answered", lambda self: {"score": next(scores), "malformed": 0.0})
+    config = WatchConfig(every_steps=2, max_drop=None)
+
+    def stage():
+        return run_sft(
+            OPTIMIZER, LORA, student, encoded_rows(), tmp_path, stage="warmup", device="cpu", seed=1,
+            watch=lambda loaded, out: Watch(config, [EXAMPLE], or_quiet(None), loaded, out),
+        )  # fmt: skip
+
+    first = weights(stage())
+    log = (tmp_path / "log.jsonl").read_text()
+    again = weights(stage())
+    assert (tmp_path / "log.jsonl").read_text() == log
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    last = load_file(tmp_path / "trainer" / "checkpoint-4" / "adapter_model.safetensors")
+    assert any(not torch.equal(first[name], last[name]) for name in first)
 
 
 def test_fine_tuning_learns_its_rows_and_leaves_an_adapter(student, tmp_path):
