@@ -82,3 +82,13 @@ def tiny_qwen2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from star_edge.calls.template import HERMES
 
     return write_tiny_qwen2(tmp_path_factory.mktemp("models") / "tiny-qwen2", HERMES)
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The qwen3 sibling: norms over queries and keys, wide heads; do not write into it."""
+    from tiny_models import write_tiny_qwen3
+
+    from star_edge.calls.template import HERMES
+
+    return write_tiny_qwen3(tmp_path_factory.mktemp("models") / "tiny-qwen3", HERMES, seed=1)

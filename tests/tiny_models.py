@@ -9,7 +9,14 @@ from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TOOL_TAGS = ("<tool_call>", "</tool_call>")
@@ -135,6 +142,15 @@ def write_tiny_qwen2(folder: Path, template: str, *, seed: int = 0) -> Path:
     return _save(Qwen2ForCausalLM, config, folder, tokenizer, template, seed)
 
 
+def write_tiny_qwen3(folder: Path, template: str, *, seed: int = 0) -> Path:
+    """A qwen3 model folder: norms over queries and keys, and heads that are wider together than the hidden state."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = qwen2_tokenizer()
+    sizes = {**_sizes(tokenizer), "head_dim": 2 * HIDDEN_SIZE // 4}
+    config = Qwen3Config(vocab_size=QWEN2_PADDED_VOCABULARY, rope_theta=1000000.0, **sizes)
+    return _save(Qwen3ForCausalLM, config, folder, tokenizer, template, seed)
+
+
 def _save(kind: Any, config: Any, folder: Path, tokenizer: Tokenizer, template: str, seed: int) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -142,6 +158,8 @@ def _save(kind: Any, config: Any, folder: Path, tokenizer: Tokenizer, template: 
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
                 torch.nn.init.normal_(parameter, std=0.5)  # zero, the default, would hide a bias that got lost
+            if name.endswith(("q_norm.weight", "k_norm.weight")):
+                torch.nn.init.uniform_(parameter, 0.5, 1.5)  # ones, the default, would hide a norm that got lost
     model.save_pretrained(folder)
     _write_tokenizer(tokenizer, folder, template)
     return folder

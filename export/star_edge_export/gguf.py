@@ -1,4 +1,4 @@
-"""Hugging Face model folder -> GGUF (F16), for llama and qwen2.
+"""Hugging Face model folder -> GGUF (F16), for llama, qwen2 and qwen3.
 
 A GGUF file is a header (metadata entries, one record per tensor) and the tensors' bytes. Matrices are written as F16,
 norms and biases as F32, as llama.cpp's own converter does. Rows of llama's query and key matrices are interleaved:
@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from star_edge.errors import ExportError, RuntimeMissing
 from star_edge.models.folder import CONFIG, read_model_json, read_template
-from star_edge.models.gguf_convert import BLOCK_NAMES
+from star_edge.models.gguf_convert import block_names
 from star_edge.models.gguf_header import CLASSES, EMBEDDING, FINAL_NORM, HEAD
 from star_edge_export.files import whole_file
 from star_edge_export.gguf_vocab import read_vocabulary
@@ -34,7 +34,6 @@ NAMES: Mapping[str, str] = {
     "model.norm.weight": FINAL_NORM,
     "lm_head.weight": HEAD,
 }
-BLOCKS: Mapping[str, str] = {theirs: ours for ours, theirs in BLOCK_NAMES.items()}
 
 
 def export_gguf(checkpoint_folder: Path, out_file: Path) -> None:
@@ -130,12 +129,13 @@ def permute(rows: NDArray[Any], heads: int) -> NDArray[Any]:
     return np.ascontiguousarray(split.swapaxes(1, 2)).reshape(rows.shape)
 
 
-def gguf_name(name: str) -> str | None:
+def gguf_name(name: str, architecture: str) -> str | None:
     """GGUF's name of a weight, or None for one it has no place for."""
     if name in NAMES:
         return NAMES[name]
     parts = name.split(".")  # model.layers.3.self_attn.q_proj.weight
-    block = BLOCKS.get(".".join(parts[3:-1]))
+    blocks = {theirs: ours for ours, theirs in block_names(architecture).items()}
+    block = blocks.get(".".join(parts[3:-1]))
     return f"blk.{parts[2]}.{block}.{parts[-1]}" if block and parts[:2] == ["model", "layers"] else None
 
 
@@ -149,7 +149,7 @@ class _Weights:
         for path in sorted(folder.glob("*.safetensors")):
             names = list(self._open(path).keys())
             for name in names:
-                target = gguf_name(name)
+                target = gguf_name(name, config["model_type"])
                 if target is None:
                     raise ExportError(
                         f"{folder}: weight {name} has no place in GGUF; merge an adapter before exporting"
@@ -190,8 +190,8 @@ class _Weights:
             raise ExportError(f"{path}: not readable ({error}); make the checkpoint again") from error
 
     def _check_complete(self) -> None:
-        layers = self._config["num_hidden_layers"]
-        wanted = {EMBEDDING, FINAL_NORM, *(f"blk.{n}.{block}.weight" for n in range(layers) for block in BLOCK_NAMES)}
+        layers, blocks = self._config["num_hidden_layers"], block_names(self._config["model_type"])
+        wanted = {EMBEDDING, FINAL_NORM, *(f"blk.{n}.{block}.weight" for n in range(layers) for block in blocks)}
         if not self._config.get("tie_word_embeddings"):
             wanted.add(HEAD)
         missing = sorted(wanted - set(self._places))

@@ -4,7 +4,7 @@ Two things a GGUF file hides are put back:
 
 * llama's query and key rows. llama.cpp rotates neighbouring pairs of a head's dimensions, transformers pairs dimension
   i with i + d/2; its converter interleaves the rows of `llama` models for that, and `unpermute` undoes it. `qwen2`
-  files keep the rows as they were.
+  and `qwen3` files keep the rows as they were.
 * tied embeddings, which `gguf_header.is_tied` finds. Of two copies the one that was stored with more bits is kept.
 """
 
@@ -39,6 +39,13 @@ BLOCK_NAMES: Mapping[str, str] = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+QWEN3_NORMS: Mapping[str, str] = {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
+"""Over each head's queries and keys, before they are rotated."""
+
+
+def block_names(architecture: str) -> Mapping[str, str]:
+    """GGUF's names of a layer's parts -> transformers' names."""
+    return {**BLOCK_NAMES, **QWEN3_NORMS} if architecture == "qwen3" else BLOCK_NAMES
 
 
 def convert(path: Path, out: Path) -> None:
@@ -64,14 +71,15 @@ def convert(path: Path, out: Path) -> None:
 # --------------------------------------------------------------------------------------------------------- weights
 
 
-def hub_name(name: str) -> str | None:
+def hub_name(name: str, architecture: str) -> str | None:
     """transformers' name of a GGUF tensor, or None for one we do not know."""
     if name in (EMBEDDING, HEAD, FINAL_NORM):
         return {EMBEDDING: "model.embed_tokens.weight", HEAD: "lm_head.weight", FINAL_NORM: "model.norm.weight"}[name]
     parts = name.split(".")
-    if len(parts) != 4 or parts[0] != "blk" or parts[2] not in BLOCK_NAMES:
+    blocks = block_names(architecture)
+    if len(parts) != 4 or parts[0] != "blk" or parts[2] not in blocks:
         return None
-    return f"model.layers.{parts[1]}.{BLOCK_NAMES[parts[2]]}.{parts[3]}"
+    return f"model.layers.{parts[1]}.{blocks[parts[2]]}.{parts[3]}"
 
 
 def unpermute(rows: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
@@ -89,16 +97,16 @@ def _weight(file: GgufFile, header: Header, name: str) -> NDArray[np.float32]:
     return values
 
 
-def _plan(file: GgufFile, tied: bool) -> Iterator[tuple[str, str]]:
+def _plan(file: GgufFile, header: Header, tied: bool) -> Iterator[tuple[str, str]]:
     """(name in the file, name in the folder) of every tensor to write."""
     embedding = EMBEDDING
     if tied and HEAD in file.tensors and _bits(file, HEAD) > _bits(file, EMBEDDING):
         embedding = HEAD
     for name in file.tensors:
-        target = hub_name(name)
+        target = hub_name(name, header.architecture)
         if target is None:
             raise ModelError(
-                f"{file.path}: tensor {name} is not known; only plain llama and qwen2 models can be converted"
+                f"{file.path}: tensor {name} is not known; only plain llama, qwen2 and qwen3 models can be converted"
             )
         if name == EMBEDDING:
             yield embedding, target
@@ -114,7 +122,7 @@ def _write_shards(file: GgufFile, header: Header, tied: bool, out: Path) -> None
     """Shards of about 1 GiB, so that a large teacher never lies in memory whole."""
     shards: list[list[tuple[str, str]]] = [[]]
     size = 0
-    for source, target in _plan(file, tied):
+    for source, target in _plan(file, header, tied):
         weight_bytes = 4 * int(np.prod(file.tensors[source].shape))
         if shards[-1] and size + weight_bytes > SHARD_BYTES:
             shards.append([])

@@ -13,7 +13,11 @@ from star_edge.errors import ModelError
 from star_edge.models.gguf_file import GgufFile
 
 EMBEDDING, HEAD, FINAL_NORM = "token_embd.weight", "output.weight", "output_norm.weight"
-CLASSES: Mapping[str, str] = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
+CLASSES: Mapping[str, str] = {
+    "llama": "LlamaForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+}
 # Entries that would change the arithmetic in a way the plain architectures below do not have.
 UNSUPPORTED = ("expert_count", "rope.scaling.type", "attention.sliding_window")
 TIE_ROWS = 0.95

@@ -33,7 +33,7 @@ def llama_cpp_logits(path: Path, ids: tuple[int, ...]) -> np.ndarray:
             model.close()
 
 
-@pytest.mark.parametrize("fixture", ["tiny_student", "tiny_qwen2"])
+@pytest.mark.parametrize("fixture", ["tiny_student", "tiny_qwen2", "tiny_qwen3"])
 @pytest.mark.parametrize(("quantization", "least_correlation"), [("F16", 0.99999), ("Q8_0", 0.9995), ("Q4_K_M", 0.9)])
 def test_llama_cpp_computes_what_torch_computes(
     fixture: str, quantization: str, least_correlation: float, tmp_path: Path, request: pytest.FixtureRequest

@@ -99,9 +99,11 @@ def test_int8_leaves_no_constant_float_matrix(int8: Bundle) -> None:
     assert sum(entry.name.startswith("model.embed_tokens") and entry.data_type == 2 for entry in graph.initializer) == 1
 
 
-def test_qwen2_with_biases_agrees_as_well(tiny_qwen2: Path, tmp_path: Path) -> None:
-    student = load(Checkpoint(tiny_qwen2, "base"), device="cpu")
-    runtime = open_runtime(write_onnx_bundle(tiny_qwen2, tmp_path / "onnx-fp32"), threads=1, context_length=256)
+@pytest.mark.parametrize("fixture", ["tiny_qwen2", "tiny_qwen3"])
+def test_biases_and_norms_of_heads_agree_as_well(fixture: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    folder = request.getfixturevalue(fixture)
+    student = load(Checkpoint(folder, "base"), device="cpu")
+    runtime = open_runtime(write_onnx_bundle(folder, tmp_path / "onnx-fp32"), threads=1, context_length=256)
     ids = runtime.tokenize(PROMPT)
     ours, theirs = runtime.next_token_logits(ids), next_token_logits(student, ids).numpy()
     runtime.close()

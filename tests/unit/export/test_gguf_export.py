@@ -22,7 +22,7 @@ from star_edge.models.load import load
 from star_edge.models.tuning import attach
 from star_edge_export.gguf import export_gguf, gguf_name, head_size, permute, rope_theta
 
-MODELS = {"llama": "tiny_student", "qwen2": "tiny_qwen2"}
+MODELS = {"llama": "tiny_student", "qwen2": "tiny_qwen2", "qwen3": "tiny_qwen3"}
 
 
 @pytest.fixture(params=list(MODELS))
@@ -71,7 +71,8 @@ def test_entries_describe_the_model(folder: Path, tmp_path: Path) -> None:
     assert entries[f"{kind}.feed_forward_length"] == 512
     assert entries[f"{kind}.attention.head_count"] == 4
     assert entries[f"{kind}.attention.head_count_kv"] == 2
-    assert entries[f"{kind}.rope.dimension_count"] == 64
+    assert entries[f"{kind}.rope.dimension_count"] == (128 if kind == "qwen3" else 64)
+    assert entries.get(f"{kind}.attention.key_length") == (128 if kind == "qwen3" else None)
     assert entries[f"{kind}.rope.freq_base"] == rope_theta(config)
     assert entries[f"{kind}.attention.layer_norm_rms_epsilon"] == pytest.approx(config["rms_norm_eps"], rel=1e-6)
     assert entries[f"{kind}.vocab_size"] == config["vocab_size"] == len(entries["tokenizer.ggml.tokens"])
@@ -82,10 +83,11 @@ def test_every_weight_is_there_in_its_type(folder: Path, tmp_path: Path) -> None
     export_gguf(folder, tmp_path / "m.gguf")
     _, tensors = read(tmp_path / "m.gguf")
     weights = load_file(folder / "model.safetensors")
-    assert {gguf_name(name) for name in weights} == set(tensors)
     config = json.loads((folder / CONFIG).read_text())
+    names = {name: gguf_name(name, config["model_type"]) for name in weights}
+    assert set(names.values()) == set(tensors)
     for name, weight in weights.items():
-        found = tensors[gguf_name(name)]  # type: ignore[index]
+        found = tensors[names[name]]  # type: ignore[index]
         expected = weight.numpy()
         if config["model_type"] == "llama" and ("q_proj" in name or "k_proj" in name):
             expected = permute(expected, 4 if "q_proj" in name else 2)
@@ -130,17 +132,19 @@ def test_rope_and_head_size_are_read_from_either_spelling(config: dict[str, Any]
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
+    ("name", "architecture", "expected"),
     [
-        ("model.layers.12.self_attn.q_proj.weight", "blk.12.attn_q.weight"),
-        ("model.layers.0.self_attn.v_proj.bias", "blk.0.attn_v.bias"),
-        ("model.layers.0.self_attn.rotary_emb.inv_freq", None),
-        ("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight", None),
-        ("visual.patch_embed.weight", None),
+        ("model.layers.12.self_attn.q_proj.weight", "llama", "blk.12.attn_q.weight"),
+        ("model.layers.0.self_attn.v_proj.bias", "qwen2", "blk.0.attn_v.bias"),
+        ("model.layers.3.self_attn.k_norm.weight", "qwen3", "blk.3.attn_k_norm.weight"),
+        ("model.layers.3.self_attn.k_norm.weight", "llama", None),
+        ("model.layers.0.self_attn.rotary_emb.inv_freq", "llama", None),
+        ("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight", "llama", None),
+        ("visual.patch_embed.weight", "qwen2", None),
     ],
 )
-def test_names(name: str, expected: str | None) -> None:
-    assert gguf_name(name) == expected
+def test_names(name: str, architecture: str, expected: str | None) -> None:
+    assert gguf_name(name, architecture) == expected
 
 
 # ------------------------------------------------------------------------------------------------------------ refusals

@@ -20,15 +20,22 @@ def loaded_qwen2(tiny_qwen2: Path) -> LoadedModel:
     return load(Checkpoint(tiny_qwen2, "base"), device="cpu")
 
 
-@pytest.fixture(params=["llama", "qwen2"])
+@pytest.fixture(scope="session")
+def loaded_qwen3(tiny_qwen3: Path) -> LoadedModel:
+    return load(Checkpoint(tiny_qwen3, "base"), device="cpu")
+
+
+@pytest.fixture(params=["llama", "qwen2", "qwen3"])
 def loaded_tiny(request: pytest.FixtureRequest) -> LoadedModel:
     """Each tiny model in turn."""
-    loaded: LoadedModel = request.getfixturevalue("loaded_student" if request.param == "llama" else "loaded_qwen2")
+    loaded: LoadedModel = request.getfixturevalue(
+        "loaded_student" if request.param == "llama" else f"loaded_{request.param}"
+    )
     return loaded
 
 
-@pytest.fixture(params=["llama", "qwen2"])
+@pytest.fixture(params=["llama", "qwen2", "qwen3"])
 def tiny_folder(request: pytest.FixtureRequest) -> Path:
     """Each tiny model's folder in turn."""
-    folder: Path = request.getfixturevalue("tiny_student" if request.param == "llama" else "tiny_qwen2")
+    folder: Path = request.getfixturevalue("tiny_student" if request.param == "llama" else f"tiny_{request.param}")
     return folder

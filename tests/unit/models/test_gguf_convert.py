@@ -39,10 +39,17 @@ def qwen2_gguf(tiny_qwen2: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return out
 
 
-@pytest.fixture(params=["llama", "qwen2"])
+@pytest.fixture(scope="session")
+def qwen3_gguf(tiny_qwen3: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("gguf") / "qwen3.gguf"
+    export_gguf(tiny_qwen3, out)
+    return out
+
+
+@pytest.fixture(params=["llama", "qwen2", "qwen3"])
 def pair(request: pytest.FixtureRequest) -> tuple[Path, Path]:
     """(original folder, GGUF file made from it) for each architecture."""
-    folder = request.getfixturevalue("tiny_student" if request.param == "llama" else "tiny_qwen2")
+    folder = request.getfixturevalue("tiny_student" if request.param == "llama" else f"tiny_{request.param}")
     return folder, request.getfixturevalue(f"{request.param}_gguf")
 
 
@@ -165,7 +172,10 @@ def test_large_model_is_written_in_shards_that_load(
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ({"general.architecture": "gemma3"}, r"architecture 'gemma3' cannot be converted \(known: llama, qwen2\)"),
+        (
+            {"general.architecture": "gemma3"},
+            r"'gemma3' cannot be converted \(known: llama, qwen2, qwen3\)",
+        ),
         ({"llama.block_count": None}, "llama.block_count is missing"),
         ({"llama.rope.scaling.type": "yarn"}, "llama.rope.scaling.type = yarn is not supported"),
         ({"llama.expert_count": 8}, "llama.expert_count = 8 is not supported"),

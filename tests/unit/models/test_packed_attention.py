@@ -92,7 +92,7 @@ def loss_and_gradients(folder, device="cpu"):
     return loss.detach(), {name: weight.grad for name, weight in model.named_parameters()}
 
 
-@pytest.mark.parametrize("model", ["tiny_student", "tiny_qwen2"])
+@pytest.mark.parametrize("model", ["tiny_student", "tiny_qwen2", "tiny_qwen3"])
 def test_flex_attention_gives_the_loss_and_gradients_of_sdpa(model, request, monkeypatch):
     folder = request.getfixturevalue(model)
     expected, gradients = loss_and_gradients(folder)
