@@ -91,4 +91,4 @@ def tiny_qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from star_edge.calls.template import HERMES
 
-    return write_tiny_qwen3(tmp_path_factory.mktemp("models") / "tiny-qwen3", HERMES, seed=1)
+    return write_tiny_qwen3(tmp_path_factory.mktemp("models") / "tiny-qwen3", HERMES, seed=2)

@@ -159,7 +159,7 @@ def _save(kind: Any, config: Any, folder: Path, tokenizer: Tokenizer, template: 
             if name.endswith("bias"):
                 torch.nn.init.normal_(parameter, std=0.5)  # zero, the default, would hide a bias that got lost
             if name.endswith(("q_norm.weight", "k_norm.weight")):
-                torch.nn.init.uniform_(parameter, 0.5, 1.5)  # ones, the default, would hide a norm that got lost
+                torch.nn.init.uniform_(parameter, 0.2, 0.6)  # ones, the default, would hide a norm that got lost
     model.save_pretrained(folder)
     _write_tokenizer(tokenizer, folder, template)
     return folder
