@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from torch.nn.functional import pad
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -71,14 +71,44 @@ def documents_of(visible: Tensor) -> list[Document]:
 
 
 def block_mask_of(visible: Tensor) -> BlockMask:
-    """What `flex_attention` takes, from (3, T) `visible` with T a multiple of `BLOCK`."""
-    length = visible.shape[1]
+    """What `flex_attention` takes, from (3, T) `visible` with T a multiple of `BLOCK`.
+
+    Made from T x (T / BLOCK) comparisons; torch's `create_block_mask` makes T x T, which for 65,536 tokens are tens of
+    gigabytes of traffic in every forward.
+    """
     rows = [row.clone() for row in visible]  # a compiled graph would take a view's whole into account
 
     def mask_mod(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return is_seen(rows, query, key)
 
-    return create_block_mask(mask_mod, B=None, H=None, Q_LEN=length, KV_LEN=length, device=visible.device)
+    some, whole = blocks_seen(visible)
+    return BlockMask.from_kv_blocks(
+        *_listed(some & ~whole), *_listed(whole), BLOCK_SIZE=(BLOCK, BLOCK), mask_mod=mask_mod
+    )
+
+
+def blocks_seen(visible: Tensor) -> tuple[Tensor, Tensor]:
+    """(3, T) -> two (T / BLOCK, T / BLOCK) bool: blocks of queries that see something of a block of keys, and all of it.
+
+    A token sees two runs of places: from its document's beginning to the prompt's end or itself, and from where its own
+    prompt or completion begins to itself. They are one where nothing lies between them.
+    """
+    count = visible.shape[1] // BLOCK
+    document, prompt_end, own = (row[:, None] for row in visible)
+    query = torch.arange(visible.shape[1], device=visible.device)[:, None]
+    first = torch.arange(count, device=visible.device) * BLOCK
+    last = first + BLOCK - 1
+    prompt_end = prompt_end.minimum(query + 1)
+    some = (document <= last) & (first < prompt_end) | (own <= last) & (first <= query)
+    begin = document.where(own <= prompt_end, own)
+    whole = (document <= first) & (last < prompt_end) | (begin <= first) & (last <= query)
+    return some.view(count, BLOCK, count).any(dim=1), whole.view(count, BLOCK, count).all(dim=1)
+
+
+def _listed(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """(Q, K) bool -> how many in each row, (1, 1, Q), and their places in order before the others', (1, 1, Q, K)."""
+    order = blocks.int().argsort(dim=1, descending=True, stable=True)
+    return blocks.sum(dim=1, dtype=torch.int32)[None, None], order.int()[None, None]
 
 
 def padded_to_blocks(input_ids: Tensor, positions: Tensor, visible: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -75,6 +75,23 @@ def test_the_block_mask_shows_what_the_documents_show():
     assert not blocks.tril().all()
 
 
+def test_the_block_mask_is_the_one_torch_would_make_of_all_pairs():
+    generator = torch.Generator().manual_seed(1)
+    draw = lambda length: tuple(torch.randint(3, 700, (length,), generator=generator).tolist())  # noqa: E731
+    prompts = [(draw(length), count) for length, count in ((700, 3), (128, 1), (1, 9), (300, 2), (256, 1))]
+    rows = [(prompt, draw(200 + 150 * n)) for prompt, count in prompts for n in range(count)]
+    visible = padded(pack(rows))[2]
+    ours = block_mask_of(visible)
+    theirs = flex.create_block_mask(ours.mask_mod, None, None, visible.shape[1], visible.shape[1], device="cpu")
+    assert ours.shape == theirs.shape
+    assert ours.full_kv_num_blocks.any()
+    for name in ("kv", "full_kv", "q", "full_q"):
+        counts, places = (getattr(ours, f"{name}_{what}") for what in ("num_blocks", "indices"))
+        assert torch.equal(counts, getattr(theirs, f"{name}_num_blocks"))
+        listed = torch.arange(places.shape[-1]) < counts[..., None]
+        assert torch.equal(places[listed], getattr(theirs, f"{name}_indices")[listed])
+
+
 @pytest.fixture
 def flex_on_cpu(monkeypatch):
     """Let the CPU, which has flex_attention's plain formula but no kernel for its backward pass, use the formula."""
