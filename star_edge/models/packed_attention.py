@@ -88,7 +88,7 @@ def block_mask_of(visible: Tensor) -> BlockMask:
 
 
 def blocks_seen(visible: Tensor) -> tuple[Tensor, Tensor]:
-    """(3, T) -> two (T / BLOCK, T / BLOCK) bool: blocks of queries that see something of a block of keys, and all of it.
+    """(3, T) -> two (T / BLOCK, T / BLOCK) bool: whether queries of a block see something of a block of keys, and all.
 
     A token sees two runs of places: from its document's beginning to the prompt's end or itself, and from where its own
     prompt or completion begins to itself. They are one where nothing lies between them.

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from types import MethodType
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -55,19 +56,24 @@ def pack(rows: Sequence[tuple[Tokens, Tokens]]) -> Batch:
             segments.append((len(completion), len(prompt), document, prompt_end, len(ids)))
             ids += completion
             labels += completion
-    table = torch.tensor(segments)
-    _, first, _, prompt_end, own = columns = table.repeat_interleave(table[:, 0], dim=0).T
+    table = torch.tensor(segments).T.contiguous()
+    _, first, _, prompt_end, own = columns = table.repeat_interleave(table[0], dim=1)
     places = torch.arange(len(ids))
     counts = own >= prompt_end
     # A completion's first token is predicted by the prompt's last, any other by the one before it.
     sources = torch.where(places == own, prompt_end, places) - 1
     return {
-        "input_ids": torch.tensor(ids)[None],
+        "input_ids": _tensor(ids)[None],
         "positions": (places - own + first)[None],
-        "visible": columns[2:].int().contiguous(),
-        "labels": torch.tensor(labels),
+        "visible": columns[2:].int(),
+        "labels": _tensor(labels),
         "sources": sources[counts],
     }
+
+
+def _tensor(ids: list[int]) -> Tensor:
+    """int64; of tens of thousands of ids several times faster than by `torch.tensor`."""
+    return torch.from_numpy(np.array(ids, dtype=np.int64))
 
 
 def causal_lm(model: Any) -> Any:
