@@ -238,7 +238,7 @@ class _VllmSampler:
         self.codec = ChatCodec(load_tokenizer(folder), read_template(folder))
         self.batch_size = VLLM_PROMPTS
         self._config = config
-        self._engine = VllmEngine(folder, max_model_len=context)
+        self._engine = VllmEngine(folder, max_model_len=context, seeded_requests=True)
 
     def sample(self, prompts: Sequence[Sequence[int]], *, seed: int) -> Sequence[Sequence[Any]]:
         if not prompts:

@@ -60,6 +60,7 @@ class VllmEngine:
         gpu_memory_utilization: float = 0.9,
         seed: int = 0,
         enable_prefix_caching: bool = True,
+        seeded_requests: bool = False,
     ) -> None:
         """Load the model.
 
@@ -67,8 +68,11 @@ class VllmEngine:
             max_model_len: most tokens of one prompt and its completion.
             dtype: of weights and activations.
             gpu_memory_utilization: share of the GPU's whole memory for weights, activations and the key-value cache.
-            seed: of the engine; the draws of `sample` have their own.
+            seed: of the engine's one stream of random numbers.
             enable_prefix_caching: compute what prompts have in common once.
+            seeded_requests: give every prompt and copy a stream of its own, so that a call's draws depend on its seed
+                alone. vLLM then draws row by row for every token; with its one stream it draws all rows at once, but a
+                draw depends on all that was drawn before and on what shared its batches.
         Raises:
             RuntimeMissing: vLLM is not installed.
             ModelError: vLLM cannot load the folder, or the GPU lacks the memory.
@@ -79,6 +83,7 @@ class VllmEngine:
         except ImportError as error:
             raise RuntimeMissing.for_extra("vllm", "vllm") from error
         self._vllm: Any = vllm
+        self._seeded_requests = seeded_requests
         self._stops = list(stop_token_ids(folder))
         try:
             self._llm: Any = vllm.LLM(
@@ -107,10 +112,11 @@ class VllmEngine:
         Args:
             prompts: token ids; each leaves room for at least one token of `max_model_len`.
             temperature: 0 takes the most likely token; copies are then equal, and drawn once.
-            seed: decides every draw, whatever was drawn before; every prompt and copy gets a stream of its own.
+            seed: decides every draw of an engine with seeded requests; of no meaning to others.
         Returns: for each prompt its completions.
         """
         is_greedy = temperature == 0
+        is_seeded = self._seeded_requests and not is_greedy
         settings = [
             self._vllm.SamplingParams(
                 n=1 if is_greedy else copies,
@@ -119,7 +125,7 @@ class VllmEngine:
                 stop_token_ids=self._stops,
                 ignore_eos=True,  # of the folder's own reading; the end tokens are those above
                 detokenize=False,
-                seed=None if is_greedy else seed + number * copies,  # vLLM adds a copy's number to it
+                seed=seed + number * copies if is_seeded else None,  # vLLM adds a copy's number to it
             )
             for number in range(len(prompts))
         ]

@@ -90,7 +90,9 @@ def build(
 ) -> TeacherCache:
     """Sample the teacher on every example and write what it said, and how sure it was, to `out`.
 
-    Killed and called again with the same arguments it goes on behind the last whole shard.
+    Killed and called again with the same arguments it goes on behind the last whole shard. The result is then the one
+    of a build that was not killed, unless an engine without seeded requests draws: its remaining shards are other draws
+    from the same distribution.
 
     Args:
         engine: holds the teacher's weights and draws its completions; without one `loaded` draws them.

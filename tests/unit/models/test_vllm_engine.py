@@ -32,9 +32,19 @@ def test_greedy_draws_once_and_repeats_it(tiny_student: Path, monkeypatch: pytes
     assert drawn == [[drawn[0][0]] * 3]
 
 
+def test_draws_come_from_the_engines_one_stream_unless_asked(
+    tiny_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = install(monkeypatch, lambda *_: [3])
+    engine = VllmEngine(tiny_student, max_model_len=64, seed=9)
+    engine.sample([[5]] * 3, copies=2, temperature=1.0, max_new_tokens=4, seed=1)
+    assert [settings.seed for settings in fake.calls[0][1]] == [None] * 3
+    assert fake.loaded["seed"] == 9
+
+
 def test_every_prompt_and_copy_has_a_seed_of_its_own(tiny_student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = install(monkeypatch, lambda *_: [3])
-    engine = VllmEngine(tiny_student, max_model_len=64)
+    engine = VllmEngine(tiny_student, max_model_len=64, seeded_requests=True)
     engine.sample([[5]] * 4, copies=8, temperature=0.7, max_new_tokens=4, seed=100)
     first = [settings.seed for settings in fake.calls[0][1]]
     # vLLM gives copy i of a prompt the prompt's seed plus i.
