@@ -35,6 +35,7 @@ DEFINITIONS = {
     "counted_per_s": "positions in the loss",
     "model_flops_utilisation": "6 * (body parameters * tokens + head parameters * counted positions) / s / 989 TFLOP/s "
     "dense bfloat16; no attention scores, no teacher, no recomputation",
+    "steps": "timed; one that the minutes cut short counts as far as it came, see forwards and seconds_a_step",
     "shares": "of the profiled steps, which wait at every change of phase; loss of `ours` includes the gradients of "
     "hidden states and head, forward of `trl-sft` includes its loss, other is the trainer's own work",
 }

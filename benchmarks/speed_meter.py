@@ -65,8 +65,8 @@ class Phases:
         return {name: seconds / total for name, seconds in sorted(self.seconds.items())} if total else {}
 
 
-TIMED_SHARE = 0.7
-"""Of the seconds, after which the timed steps end although there are not as many as asked for."""
+WARM_SHARE, TIMED_SHARE = 0.3, 0.8
+"""Of the seconds, after which warm-up and timed steps end although there are not as many as asked for."""
 
 
 @dataclass
@@ -80,15 +80,22 @@ class Counts:
 
 
 class Meter(TrainerCallback):
-    """Times the steps behind the warm-up, then profiles a few, then stops; earlier when its seconds are over."""
+    """Times the steps behind the warm-up, then profiles a few, then stops.
+
+    When the seconds of a phase are over it ends, within a step if the Trainer accumulates one over several forwards:
+    the part of the step that was done counts as far as it came.
+    """
 
     def __init__(self, device: str, *, warmup: int, steps: int, profiled: int, seconds: float) -> None:
-        self._warmup, self._steps, self._profiled = warmup, steps, profiled
+        self._steps, self._profiled = steps, profiled
+        self._warmup = warmup
         now = time.perf_counter()
-        self._profile_at, self._stop_at = now + TIMED_SHARE * seconds, now + seconds
+        self._warm_at, self._profile_at = now + WARM_SHARE * seconds, now + TIMED_SHARE * seconds
+        self._stop_at = now + seconds
         self.phases = Phases(device)
         self.pending: list[tuple[int | Tensor, ...]] = []
         self.timed: list[tuple[float, Counts]] = []
+        self.forwards = 0
         self.losses: list[float] = []
         self._began = 0.0
 
@@ -110,14 +117,34 @@ class Meter(TrainerCallback):
         self._next()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._end_lap(control)
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Behind every forward but a step's last, in trainings that accumulate."""
+        if time.perf_counter() > self._due():
+            self._end_lap(control)
+
+    def _due(self) -> float:
+        """When the present phase ends whatever was done."""
+        if self.phases.on:
+            return self._stop_at
+        return self._profile_at if self._warmup == 0 else self._warm_at
+
+    def _end_lap(self, control: Any) -> None:
         self.phases.synchronize()
-        seconds = time.perf_counter() - self._began
-        tokens, row_tokens, counted, size = (sum(int(n) for n in column) for column in zip(*self.pending, strict=True))
+        now = time.perf_counter()
+        is_over = now > self._due()
         if self.phases.on:
             self._profiled -= 1
-        elif state.global_step > self._warmup:
-            self.timed.append((seconds, Counts(tokens, row_tokens, counted, size - tokens)))
-            if len(self.timed) == self._steps or self._began > self._profile_at:
+        elif self._warmup:
+            self._warmup = 0 if is_over else self._warmup - 1
+        else:
+            tokens, row_tokens, counted, size = (
+                sum(int(n) for n in column) for column in zip(*self.pending, strict=True)
+            )
+            self.timed.append((now - self._began, Counts(tokens, row_tokens, counted, size - tokens)))
+            self.forwards += len(self.pending)
+            if len(self.timed) == self._steps or is_over:
                 self.phases.start()
         control.should_training_stop = self._profiled == 0 or time.perf_counter() > self._stop_at
         self._next()

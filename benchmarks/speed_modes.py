@@ -272,6 +272,7 @@ def summary(mode: str, job: Job, meter: Meter, body: int, head: int) -> dict[str
     return {
         "mode": mode,
         "steps": len(counts),
+        "forwards": meter.forwards,
         "seconds": seconds,
         "seconds_a_step": [round(time, 4) for time, _ in meter.timed],
         "tokens_per_s": tokens * per_second,

@@ -36,7 +36,7 @@ def test_ours_computes_each_prompt_once_and_says_where_the_time_goes(speed):
 
 def test_the_published_formulation_trains_on_the_same_rows_padded(speed):
     numbers = run(speed, "published")
-    assert numbers["steps"] == 2
+    assert (numbers["steps"], numbers["forwards"]) == (2, 4)
     assert numbers["padding_share"] > 0
     assert numbers["row_tokens_per_s"] == numbers["tokens_per_s"]
     assert {"teacher", "loss"} <= set(numbers["shares"])
@@ -57,6 +57,27 @@ def test_the_published_loss_is_the_same_loss(speed):
 def test_it_stops_when_its_seconds_are_over(speed):
     arguments = speed.arguments(["--tiny", "--child", "ours", "--seconds", "0"])
     assert speed.child(arguments)["steps"] == 0
+
+
+class Control:
+    should_training_stop = False
+
+
+def test_seconds_that_end_within_a_step_leave_what_was_done_of_it(speed, monkeypatch):
+    import speed_meter
+
+    clock = [0.0]
+    monkeypatch.setattr(speed_meter.time, "perf_counter", lambda: clock[0])
+    meter, control = speed_meter.Meter("cpu", warmup=5, steps=20, profiled=3, seconds=100), Control()
+    meter._next()
+    while not control.should_training_stop:  # forwards of 7 seconds in a step that would take an hour
+        meter.count(tokens=60, row_tokens=60, counted=6, size=80)
+        clock[0] += 7
+        meter.on_substep_end(None, None, control)
+    assert clock[0] == 105
+    # Warm until 35 s, timed until 84 s, then profiled.
+    assert [(seconds, counts.tokens, counts.padding) for seconds, counts in meter.timed] == [(49.0, 420, 140)]
+    assert meter.forwards == 7
 
 
 def test_the_committed_lengths_are_prompts_with_completions(speed):
