@@ -20,6 +20,7 @@ class AnswerConfig:
     backend: "auto" is a file's own runtime for a bundle, else vLLM where it is installed and there is a GPU, else
         transformers.
     revision: of a hub id.
+    base: of an adapter, the model it sits on; null is the one it names.
     chat_template: the model's own, ours, or ("auto") the model's own where it shows the tools.
     device: of transformers; "auto" is the GPU where there is one.
     threads: that compute on a CPU; null is what the library takes by itself, or one for a file.
@@ -28,6 +29,7 @@ class AnswerConfig:
 
     backend: Literal["auto", "vllm", "transformers", "file"] = "auto"
     revision: str | None = None
+    base: str | None = None
     chat_template: ChatTemplate = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = None

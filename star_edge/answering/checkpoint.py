@@ -9,32 +9,44 @@ from typing import Literal
 
 from star_edge.answering.backend import AnswerConfig, BackendKind, ChatTemplate
 from star_edge.contracts import Checkpoint, ModelConfig
-from star_edge.errors import EvaluationError
+from star_edge.errors import EvaluationError, ModelError
 from star_edge.manifest import MANIFEST, hash_json, read_json, sha256_file
-from star_edge.models.sources import ADAPTER, adapter_base, checkpoint_fingerprints, resolve_source
+from star_edge.models.adapter import AdapterBase, checkpoint_fingerprints, find_base, open_base
+from star_edge.models.sources import ADAPTER, resolve_source
 from star_edge_export.bundle import STAGE as BUNDLE_STAGE
 
 
 @dataclass(frozen=True, slots=True)
 class FoundCheckpoint:
-    """A checkpoint's files. `label` is what a person calls it; `fingerprint` changes when its answers may."""
+    """A checkpoint's files. `label` is what a person calls it; `fingerprint` changes when its answers may.
+
+    base: of an adapter.
+    """
 
     kind: Literal["model", "adapter", "bundle", "gguf"]
     path: Path
     label: str
     fingerprint: str
+    base: AdapterBase | None = None
 
 
-def find_checkpoint(name: str, revision: str | None = None) -> FoundCheckpoint:
-    """A bundle of ours, a LoRA adapter with a local base, or whatever a recipe takes as a model's source.
+def find_checkpoint(name: str, revision: str | None = None, base: str | None = None) -> FoundCheckpoint:
+    """A bundle of ours, a LoRA adapter, or whatever a recipe takes as a model's source.
 
-    Raises: ModelError: nothing is there. ArtifactError: a manifest or an adapter's settings are damaged.
+    Args:
+        base: the model that the adapter sits on; null for the one that it names.
+    Raises:
+        ModelError: nothing is there, or an adapter's base is not.
+        ArtifactError: a manifest or an adapter's settings are damaged.
     """
     path = Path(name).expanduser()
+    if (path / ADAPTER).is_file():
+        on = find_base(path, base)
+        return FoundCheckpoint("adapter", path, path.name, hash_json(checkpoint_fingerprints(path, on)), on)
+    if base is not None:
+        raise ModelError(f"{name}: no LoRA adapter (no {ADAPTER} in it), so it sits on no base; leave --base out")
     if (path / MANIFEST).is_file() and read_json(path / MANIFEST).get("stage") == BUNDLE_STAGE:
         return FoundCheckpoint("bundle", path, path.name, sha256_file(path / MANIFEST))
-    if (path / ADAPTER).is_file():
-        return FoundCheckpoint("adapter", path, path.name, hash_json(checkpoint_fingerprints(path)))
     source = resolve_source(ModelConfig(source=name, revision=revision))
     kind: Literal["gguf", "model"] = "gguf" if source.kind == "gguf" else "model"
     return FoundCheckpoint(kind, source.path, source.label, source.fingerprint)
@@ -88,6 +100,7 @@ def plain_folder(found: FoundCheckpoint, chat_template: ChatTemplate, scratch: P
     from star_edge.models.merge import merge
 
     source = found.path
-    if found.kind == "adapter":
-        source = merge(Checkpoint(source, "adapter", adapter_base(source)), scratch / "merged").folder
+    if found.base is not None:
+        adapter = Checkpoint(source, "adapter", open_base(found.base, scratch / "base"))
+        source = merge(adapter, scratch / "merged").folder
     return prepare(ModelConfig(source=str(source), chat_template=chat_template), scratch / "model").folder

@@ -55,7 +55,7 @@ def evaluate(
         ArtifactError: `out` holds other answers, or another process works there.
         StarEdgeError: the checkpoint cannot be found, loaded or run; answers so far stay.
     """
-    found = find_checkpoint(checkpoint, config.revision)
+    found = find_checkpoint(checkpoint, config.revision, config.base)
     kind, device = choose_backend(found, config)
     make = _Maker(found, kind, device, config)
     out.mkdir(parents=True, exist_ok=True)

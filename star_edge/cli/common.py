@@ -80,6 +80,15 @@ def set_option(command: Command) -> Command:
     )(command)
 
 
+def base_option(command: Command) -> Command:
+    """`--base MODEL`."""
+    return click.option(
+        "--base",
+        metavar="MODEL",
+        help="Folder, .gguf file or hub id of the model that an adapter sits on.  [default: the one it names]",
+    )(command)
+
+
 def out_option(help_text: str, *, required: bool = False) -> Callable[[Command], Command]:
     """`--out FOLDER`."""
     return click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=required, help=help_text)

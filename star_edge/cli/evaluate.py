@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from star_edge.cli.common import json_option, out_option, prepare_process, verbose_option
+from star_edge.cli.common import base_option, json_option, out_option, prepare_process, verbose_option
 from star_edge.cli.score import FILE, print_scores, reference_scores, suite_options
 
 
@@ -22,6 +22,7 @@ from star_edge.cli.score import FILE, print_scores, reference_scores, suite_opti
     show_default=True,
     help="What answers; auto is vllm on a GPU that has it, else transformers, and file for a bundle.",
 )
+@base_option
 @click.option("--revision", metavar="COMMIT", help="Commit or tag of a hub id, which needs one.")
 @click.option(
     "--chat-template",
@@ -66,7 +67,7 @@ def evaluate(
 ) -> None:
     """Answer a suite with a checkpoint, greedily, and score the answers with intervals.
 
-    CHECKPOINT is a model folder, a LoRA adapter folder on a local base, a hub id, a .gguf file, or an exported
+    CHECKPOINT is a model folder, a LoRA adapter folder (a published one too), a hub id, a .gguf file, or an exported
     bundle. Answers are kept one by one in --out: the same command goes on where it was stopped.
 
     \b

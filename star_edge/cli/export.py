@@ -6,18 +6,21 @@ from pathlib import Path
 
 import click
 
-from star_edge.cli.common import echo_json, json_option, prepare_process, verbose_option
+from star_edge.cli.common import base_option, echo_json, json_option, prepare_process, verbose_option
 
 
 @click.command()
 @click.argument("checkpoint", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the bundles.")
+@base_option
 @click.option("--gguf", multiple=True, metavar="QUANT", help="F16, Q8_0, Q6_K, Q5_K_M, Q4_K_M or Q4_0. Repeatable.")
 @click.option("--onnx", multiple=True, metavar="QUANT", help="fp32 or int8. Repeatable.")
 @json_option
 @verbose_option
-def export(checkpoint: Path, out: Path, gguf: tuple[str, ...], onnx: tuple[str, ...], as_json: bool) -> None:
-    """Write GGUF and ONNX bundles of a checkpoint folder (a full model, or a LoRA adapter on a local base).
+def export(
+    checkpoint: Path, out: Path, base: str | None, gguf: tuple[str, ...], onnx: tuple[str, ...], as_json: bool
+) -> None:
+    """Write GGUF and ONNX bundles of a checkpoint folder: a full model, or a LoRA adapter (a published one too).
 
     Without --gguf and --onnx it writes F16, Q8_0, Q4_K_M, fp32 and int8.
 
@@ -45,7 +48,7 @@ def export(checkpoint: Path, out: Path, gguf: tuple[str, ...], onnx: tuple[str, 
         problem = str(error).split(" - at ")[0]
         choices = ", ".join((*get_args(GgufQuantization), *get_args(OnnxQuantization)))
         raise click.UsageError(f"{problem}; there are {choices}") from None
-    bundles = export_checkpoint(config, checkpoint, out, progress=Progress())
+    bundles = export_checkpoint(config, checkpoint, out, base=base, progress=Progress())
     if as_json:
         echo_json(bundles)
         return

@@ -11,7 +11,7 @@ from typing import Literal
 
 from star_edge.contracts import ModelConfig
 from star_edge.errors import ModelError
-from star_edge.manifest import hash_json, read_json, sha256_file
+from star_edge.manifest import hash_json, sha256_file
 from star_edge.models.folder import CONFIG, GENERATION_CONFIG, TOKENIZER_FILES
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -93,30 +93,6 @@ def folder_fingerprint(folder: Path) -> str:
     files = sorted(folder.glob("*.safetensors"))
     files += [folder / name for name in (CONFIG, GENERATION_CONFIG, *TOKENIZER_FILES) if (folder / name).is_file()]
     return hash_json({file.name: sha256_file(file) for file in files})
-
-
-def checkpoint_fingerprints(folder: Path) -> dict[str, str]:
-    """Hashes of all that decides what a model folder answers: its own files, and for an adapter its settings and base.
-
-    Raises: ModelError: an adapter whose base is not there.
-    """
-    found = {"folder": folder_fingerprint(folder)}
-    if (folder / ADAPTER).is_file():
-        found |= {"adapter": sha256_file(folder / ADAPTER), "base": folder_fingerprint(adapter_base(folder))}
-    return found
-
-
-def adapter_base(folder: Path) -> Path:
-    """The local folder of the model that a LoRA adapter sits on, as its adapter_config.json names it.
-
-    Raises: ModelError: it is not there.
-    """
-    base = Path(str(read_json(folder / ADAPTER).get("base_model_name_or_path")))
-    if not base.is_dir():
-        raise ModelError(
-            f"{folder / ADAPTER}: its base model {base} is no local folder; put the model there or edit the path"
-        )
-    return base
 
 
 def _from_hub(repository: str, revision: str | None, files: Sequence[str]) -> FoundSource:

@@ -12,9 +12,10 @@ from pathlib import Path
 from star_edge.contracts import Bundle, Checkpoint, Example, ExportConfig, Generation, ModelConfig, ValidateConfig
 from star_edge.errors import ArtifactError, ExportError
 from star_edge.manifest import MANIFEST, hash_json, holds_anything, read_json, replacing, write_atomic
+from star_edge.models.adapter import AdapterBase, checkpoint_fingerprints, find_base, open_base
 from star_edge.models.load import LoadedModel, load, prepare
 from star_edge.models.merge import merge
-from star_edge.models.sources import ADAPTER, adapter_base, checkpoint_fingerprints
+from star_edge.models.sources import ADAPTER
 from star_edge.parity.answers import torch_answers
 from star_edge.parity.check import check_file
 from star_edge.parity.probes import probe_examples
@@ -147,20 +148,32 @@ def _made(job: _Job, format: Format, quantization: str, write: Callable[[Path], 
 
 
 def export_checkpoint(
-    config: ExportConfig, folder: Path, out: Path, *, device: str = "cpu", progress: Progress | None = None
+    config: ExportConfig,
+    folder: Path,
+    out: Path,
+    *,
+    base: str | None = None,
+    device: str = "cpu",
+    progress: Progress | None = None,
 ) -> list[Bundle]:
-    """Export a model made elsewhere: a Hugging Face folder, or a LoRA adapter whose base is a local folder.
+    """Export a model made elsewhere: a Hugging Face folder, or a LoRA adapter.
 
     Args:
         out: folder for the bundles, of this very model; `model/` in it holds the merged or completed checkpoint, and
             `export.json` says what it is an export of. Finished bundles in it are kept.
-    Raises: ModelError: the folder is no model. ArtifactError: `out` holds something else. ExportError: as export_all.
+        base: the model that the adapter sits on; null for the one that it names.
+    Raises:
+        ModelError: the folder is no model, or an adapter's base is not there or another one.
+        ArtifactError: `out` holds something else. ExportError: as export_all.
     """
     if not folder.is_dir():
         raise ExportError(f"{folder}: no such folder; give a checkpoint, for example runs/quickstart/merge/model")
     limits = ValidateConfig(threads=1, max_new_tokens=48)
-    _claim(out, folder, hash_json({"source": checkpoint_fingerprints(folder), "limits": limits}))
-    checkpoint = _model_folder(folder, out / "model")
+    on = find_base(folder, base) if (folder / ADAPTER).is_file() else None
+    if base is not None and on is None:
+        raise ExportError(f"{folder}: no LoRA adapter (no {ADAPTER} in it), so it sits on no base; leave --base out")
+    _claim(out, folder, hash_json({"source": checkpoint_fingerprints(folder, on), "limits": limits}))
+    checkpoint = _model_folder(folder, on, out)
     bundles = export_all(
         config, limits, checkpoint, probe_examples(), out, answers=out / ANSWERS, device=device, progress=progress
     )
@@ -184,8 +197,9 @@ def _claim(out: Path, folder: Path, key: str) -> None:
         )
 
 
-def _model_folder(folder: Path, out: Path) -> Checkpoint:
+def _model_folder(folder: Path, base: AdapterBase | None, out: Path) -> Checkpoint:
     """A folder with all an export reads: the adapter merged, a template that shows the tools."""
-    if not (folder / ADAPTER).is_file():
-        return prepare(ModelConfig(source=str(folder)), out)
-    return merge(Checkpoint(folder, "adapter", adapter_base(folder)), out)
+    model = out / "model"
+    if base is None:
+        return prepare(ModelConfig(source=str(folder)), model)
+    return merge(Checkpoint(folder, "adapter", open_base(base, out / SCRATCH / "base")), model)

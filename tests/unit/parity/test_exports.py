@@ -35,15 +35,15 @@ def test_same_model_keeps_finished_bundles_and_another_is_refused(
 
 
 def test_changed_adapter_settings_are_another_model(tiny_student: Path, tmp_path: Path) -> None:
-    from star_edge.models.sources import checkpoint_fingerprints
+    from star_edge.models.adapter import checkpoint_fingerprints, find_base
 
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     settings = {"base_model_name_or_path": str(tiny_student), "lora_alpha": 8}
     (adapter / "adapter_config.json").write_text(json.dumps(settings))
-    before = checkpoint_fingerprints(adapter)
+    before = checkpoint_fingerprints(adapter, find_base(adapter))
     (adapter / "adapter_config.json").write_text(json.dumps({**settings, "lora_alpha": 16}))
-    assert checkpoint_fingerprints(adapter) != before
+    assert checkpoint_fingerprints(adapter, find_base(adapter)) != before
 
 
 def test_foreign_folder_and_missing_checkpoint_are_refused_untouched(tiny_student: Path, tmp_path: Path) -> None:
