@@ -16,6 +16,7 @@ from star_edge.cli.doctor import doctor
 from star_edge.cli.evaluate import evaluate
 from star_edge.cli.export import export
 from star_edge.cli.parity import parity
+from star_edge.cli.publish import publish
 from star_edge.cli.recipes import recipes
 from star_edge.cli.report import report
 from star_edge.cli.reward import reward
@@ -37,5 +38,5 @@ def main() -> None:
     """
 
 
-for command in (distill, export, validate, parity, report, evaluate, score, recipes, data, reward, doctor):
+for command in (distill, export, validate, parity, report, evaluate, score, publish, recipes, data, reward, doctor):
     main.add_command(command)

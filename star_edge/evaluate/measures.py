@@ -75,8 +75,14 @@ class SuiteScores:
     measures: tuple[Measure, ...]
 
     def numbers(self) -> dict[str, Any]:
-        """What a summary holds: everything but the cases."""
-        return {"suite": self.suite, "version": self.version, "cases": len(self.verdicts), "scores": self.scores}
+        """What a summary holds: everything but the cases; `right` counts those that are."""
+        return {
+            "suite": self.suite,
+            "version": self.version,
+            "cases": len(self.verdicts),
+            "right": sum(self.verdicts.values()),
+            "scores": self.scores,
+        }
 
 
 def compare(scores: SuiteScores, reference: SuiteScores) -> tuple[ScoreDifference, ...]:
