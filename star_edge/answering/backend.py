@@ -38,7 +38,12 @@ class AnswerConfig:
 
 
 class Backend(Protocol):
-    """A model that is ready to answer; always the most likely token."""
+    """A model that is ready to answer; always the most likely token.
+
+    start_up_s: seconds of `answer` until its engine was ready, where the engine starts with the first prompts.
+    """
+
+    start_up_s: float
 
     @property
     def name(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,8 +64,8 @@ def evaluate(
         with FileLock(out / LOCK, timeout=0):
             file = OutputFile(out / OUTPUTS, make.key(suite), force=force)
             with closing(file):
-                _answer_missing(make, suite, file, or_quiet(progress))
-            return _score(found, suite, file, out)
+                seconds = _answer_missing(make, suite, file, or_quiet(progress))
+            return _score(found, suite, file, out, seconds, or_quiet(progress))
     except Timeout:
         raise ArtifactError(f"{out}: another star-edge is working there; wait for it to end") from None
 
@@ -74,6 +75,15 @@ def default_out(checkpoint: str, suite: str) -> Path:
     names = [part for part in Path(checkpoint).parts if part not in ("/", "..", "runs")]
     asked = Path(suite).name.removesuffix(".gz").removesuffix(".jsonl")
     return Path("evaluations") / "-".join([*names[-3:], asked])
+
+
+@dataclass(frozen=True, slots=True)
+class _Seconds:
+    """Where the time went: loading the model and starting its engine, then the answers that were still to be given."""
+
+    start_up: float = 0.0
+    generation: float = 0.0
+    answered: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +126,18 @@ class _Maker:
         )
 
 
-def _answer_missing(make: _Maker, suite: Suite, file: OutputFile, progress: Progress) -> None:
+def _answer_missing(make: _Maker, suite: Suite, file: OutputFile, progress: Progress) -> _Seconds:
     missing = [example for example in suite.examples if example.id not in file.rows]
     kept = len(suite.ids) - len(missing)
     if kept:
         progress.line(f"{file.path}: {kept} of {len(suite.ids)} cases are answered already")
     if not missing:
-        return
+        return _Seconds()
+    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="star-edge-") as scratch:
         progress.line(f"loading {make.found.label}")
         with closing(make.open(Path(scratch))) as backend:
+            loaded = time.monotonic()
             prompts = [(example.id, backend.prompt_text(example)) for example in missing]
             with closing(progress.bar("answer", len(prompts))) as bar:
                 answers = backend.answer(prompts, max_new_tokens=make.config.max_new_tokens)
@@ -133,11 +145,21 @@ def _answer_missing(make: _Maker, suite: Suite, file: OutputFile, progress: Prog
                     file.add(generation)
                     bar.update(done)
             progress.line(f"answered by {backend.name}")
+            start_up = loaded - began + backend.start_up_s
+            return _Seconds(start_up, time.monotonic() - began - start_up, len(missing))
 
 
-def _score(found: FoundCheckpoint, suite: Suite, file: OutputFile, out: Path) -> Evaluation:
+def _score(
+    found: FoundCheckpoint, suite: Suite, file: OutputFile, out: Path, seconds: _Seconds, progress: Progress
+) -> Evaluation:
     texts = {id: file.rows[id]["text"] for id in suite.ids}
+    began = time.monotonic()
     scores = suite.judge(texts)
+    scoring = time.monotonic() - began
+    progress.line(
+        f"start-up {seconds.start_up:.1f} s, {seconds.answered} answers {seconds.generation:.1f} s, "
+        f"scoring {scoring:.1f} s"
+    )
     cut = sum(not file.rows[id]["stopped"] for id in suite.ids)
     summary = {
         "schema": SCHEMA,
@@ -145,6 +167,7 @@ def _score(found: FoundCheckpoint, suite: Suite, file: OutputFile, out: Path) ->
         "checkpoint": found.label,
         "key": file.key,
         "cut": cut,
+        "seconds": {**plain(seconds), "scoring": scoring},
         **scores.numbers(),
     }
     write_atomic(out / SCORES, json.dumps(plain(summary), indent=1, ensure_ascii=False) + "\n")

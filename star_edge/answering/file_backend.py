@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -28,6 +29,7 @@ class FileBackend:
     def __init__(self, bundle: Bundle, chat: ChatFiles, *, threads: int) -> None:
         self._bundle, self._chat, self._threads = bundle, chat, threads
         self._runtime_name: str = bundle.format
+        self.start_up_s = 0.0
 
     @property
     def name(self) -> str:
@@ -41,6 +43,7 @@ class FileBackend:
 
         Raises: RuntimeMissing, RuntimeFailure: the runtime is not installed, or cannot run the file.
         """
+        began = time.monotonic()
         lengths = self._lengths(prompts)
         empty = without_room(prompts, lengths, self._bundle.context_length)
         yield from empty.values()
@@ -48,6 +51,7 @@ class FileBackend:
         longest = max((lengths[index] for index in asked), default=0) + max_new_tokens + 1
         with closing(self._open(longest)) as runtime:
             self._runtime_name = runtime.name
+            self.start_up_s = time.monotonic() - began
             for index in asked:
                 yield runtime.generate(*prompts[index], max_new_tokens=max_new_tokens)
 

@@ -32,6 +32,7 @@ class TransformersBackend:
         self._codec = ChatCodec(self._loaded.tokenizer, self._loaded.template)
         self._context_length = int(read_model_json(folder, CONFIG)["max_position_embeddings"])
         self._rows_per_forward = rows_per_forward
+        self.start_up_s = 0.0  # the model is loaded already
 
     @property
     def name(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from star_edge.models.folder import CONFIG, read_model_json, read_template
 from star_edge.models.load import load_tokenizer
 from star_edge.models.vllm_engine import Completion, VllmEngine
 
-# Answers reach the disk after so many, which vLLM batches as it likes.
-PROMPTS_PER_CALL = 512
+# Answers reach the disk after so many, which vLLM batches as it likes; every call waits for its longest answer.
+PROMPTS_PER_CALL = 2048
 
 
 class VllmBackend:
@@ -29,6 +30,7 @@ class VllmBackend:
         self._codec = ChatCodec(self._tokenizer, read_template(folder))
         self._context_length = int(read_model_json(folder, CONFIG)["max_position_embeddings"])
         self._engine: VllmEngine | None = None
+        self.start_up_s = 0.0
 
     @property
     def name(self) -> str:
@@ -50,7 +52,9 @@ class VllmBackend:
             return
         self.close()
         longest = max(len(encoded[index]) for index in asked) + max_new_tokens
+        started = time.monotonic()
         self._engine = VllmEngine(self._folder, max_model_len=min(longest, self._context_length))
+        self.start_up_s = time.monotonic() - started
         for start in range(0, len(asked), PROMPTS_PER_CALL):
             batch = asked[start : start + PROMPTS_PER_CALL]
             drawn = self._engine.sample(

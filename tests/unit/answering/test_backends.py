@@ -63,6 +63,20 @@ def test_vllm_gets_our_tokens_and_gives_our_text(
     assert fake.shutdowns == 1
 
 
+@pytest.mark.parametrize("kind", ["vllm", "file"])
+def test_the_engines_start_is_told_apart_from_the_answers(
+    kind: str, tiny_student: Path, gguf_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 900, 9))
+    monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
+    fake_vllm.install(monkeypatch, lambda *_: [5])
+    backend = MAKERS[kind](tiny_student, gguf_bundle)
+    assert backend.start_up_s == 0
+    with closing(backend):
+        list(backend.answer([("one", "turn on the lights")], max_new_tokens=2))
+    assert backend.start_up_s >= 9
+
+
 def test_vllm_answers_reach_the_disk_in_portions(tiny_student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("star_edge.answering.vllm_backend.PROMPTS_PER_CALL", 3)
     fake = fake_vllm.install(monkeypatch, lambda *_: [5])

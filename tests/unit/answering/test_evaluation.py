@@ -48,6 +48,10 @@ def test_an_evaluation_leaves_answers_and_scores(tiny_student: Path, rows: Path,
     assert saved["cut"] == found.cut == 6
     assert [score["label"] for score in saved["scores"]] == [score.label for score in found.scores.scores]
     assert saved["key"]["max_new_tokens"] == "8"
+    seconds = saved["seconds"]
+    assert seconds.pop("answered") == 6
+    assert set(seconds) == {"start_up", "generation", "scoring"}
+    assert min(seconds.values()) > 0
 
 
 def test_a_killed_run_asks_nothing_twice(
