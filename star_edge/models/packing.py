@@ -85,8 +85,8 @@ def add_counted_forward(model: nn.Module) -> None:
     """Teach a causal language model `model(**batch, then=f)`, which returns `f(hidden, head_weight)`.
 
     `hidden` (N, H) are the states that predict the batch's completion tokens, `head_weight` is (V, H). It runs
-    inside the model's own forward, where DDP has its hooks and FSDP its gathered weights. Without `then` the
-    forward is the one it was.
+    inside the forwards of the model, where DDP has its hooks, and of its head, where FSDP has gathered the head's
+    weight. Without `then` both are what they were.
 
     Raises: ModelError: the model's logits are not its last hidden states times its head (soft-capping, scaling, a
         bias), or its attention is not the plain one, so that losses computed here would be wrong.
@@ -99,6 +99,14 @@ def add_counted_forward(model: nn.Module) -> None:
         return original(*args, **kwargs) if then is None else _counted(self, then, **kwargs)
 
     causal.forward = MethodType(forward, causal)
+    head = causal.get_output_embeddings()
+    project = head.forward
+
+    @functools.wraps(project)
+    def head_forward(self: Any, hidden: Tensor, then: OnHidden | None = None) -> Any:
+        return project(hidden) if then is None else then(hidden, self.weight)
+
+    head.forward = MethodType(head_forward, head)
     _check_attention(causal.config)
     _check_head(causal)
 
@@ -124,7 +132,7 @@ def _counted(
         states = causal.base_model(
             input_ids=input_ids, position_ids=positions, use_cache=False, packing=packing
         ).last_hidden_state
-    return then(states[0, sources], causal.get_output_embeddings().weight)
+    return causal.get_output_embeddings()(states[0, sources], then=then)
 
 
 def _check_attention(config: Any) -> None:
