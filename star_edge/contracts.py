@@ -20,6 +20,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 GgufQuantization = Literal["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0"]
 OnnxQuantization = Literal["fp32", "int8"]
 Compile = Literal["auto", "off"]
+EvaluatedCheckpoint = Literal["base", "adapt", "ckd", "merge"]
 
 # --------------------------------------------------------------------------------------------- rows and calls
 
@@ -214,11 +215,14 @@ class SimRlConfig:
     """Similarity-guided RL (GRPO): METHOD of STAR, with dynamic filtering of groups.
 
     `precision` is that of `OptimizerConfig`, for losses; sampling on a CPU stays float32.
+    steps: of the optimizer; 0 leaves the stage out. passes: over the training rows, which decide the steps instead.
     vllm_memory_share: of the GPU's memory, taken by vLLM beside the trainer when `use_vllm` is true.
+    vllm_server: `host:port` of a vLLM server on other GPUs, which samples instead.
     minutes: of training, after which the stage stops; null trains all its steps.
     """
 
     steps: int = 100
+    passes: float | None = None
     minutes: float | None = None
     prompts_per_step: int = 128
     rollouts: int = 8
@@ -234,6 +238,7 @@ class SimRlConfig:
     max_resamples: int = 4
     use_vllm: bool = False
     vllm_memory_share: float = 0.3
+    vllm_server: str | None = None
     save_every: int = 50
     precision: Precision = "auto"
 
@@ -301,6 +306,28 @@ class StudentRlConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class EvaluateConfig:
+    """What the student and other checkpoints of a run are scored on, before anything is exported.
+
+    suites: "bfcl", "heldout" (the run's own held-out rows), or JSONL files of rows. limit: most cases of a category.
+    checkpoints: named by the stage that left them; `base` is the untrained student, `adapt` the teacher.
+    rows_per_forward: of transformers; vLLM makes its own batches.
+    """
+
+    suites: tuple[str, ...] = ("bfcl",)
+    checkpoints: tuple[EvaluatedCheckpoint, ...] = ("merge",)
+    backend: Literal["auto", "vllm", "transformers"] = "auto"
+    limit: int | None = None
+    max_new_tokens: int = 512
+    rows_per_forward: int = 16
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """A short name a suite: a file's without its extensions."""
+        return tuple(Path(name).name.removesuffix(".gz").removesuffix(".jsonl") for name in self.suites)
+
+
+@dataclass(frozen=True, slots=True)
 class ExportConfig:
     gguf: tuple[GgufQuantization, ...] = ("F16", "Q8_0", "Q4_K_M")
     onnx: tuple[OnnxQuantization, ...] = ("fp32", "int8")
@@ -349,6 +376,7 @@ class Recipe:
     distill: DistillConfig = field(default_factory=DistillConfig)
     sim_rl: StudentRlConfig = field(default_factory=StudentRlConfig)
     watch: WatchConfig | None = None
+    evaluate: EvaluateConfig | None = None
     export: ExportConfig = field(default_factory=ExportConfig)
     validate: ValidateConfig = field(default_factory=ValidateConfig)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from star_edge.contracts import DataConfig, Recipe
+from star_edge.contracts import DataConfig, EvaluateConfig, Recipe
 from star_edge.errors import RecipeError
 
 # Fields are named once, wherever in the recipe they stand; a field that is null is not checked.
@@ -17,7 +17,7 @@ ABOVE_ZERO = (
     "keep_layers", "limit", "max_prompt_tokens", "max_completion_tokens",  # models and rows
     "rows", "cap", "weight", "max_tools", "every_steps",
     "rank", "alpha", "last_layers", "lr", "rows_per_step", "rows_per_forward", "tokens_per_forward", "epochs",
-    "max_steps", "minutes", "save_every",
+    "max_steps", "passes", "minutes", "save_every",
     "prompts_per_step", "rollouts", "temperature", "max_new_tokens", "warmup_rows", "prompts", "top_k",
     "rows_per_shard", "chunk", "parity_cases", "cases", "threads",
 )  # fmt: skip
@@ -49,9 +49,15 @@ def check_values(recipe: Recipe, label: str) -> None:
     for name, config in {"adapt.sim_rl": recipe.adapt.sim_rl, "sim_rl.sim_rl": recipe.sim_rl.sim_rl}.items():
         if config.steps > 0 and config.rollouts < 2:
             raise RecipeError(f"recipe {label}: {name}.rollouts is {config.rollouts}; a group needs at least 2")
+        if config.vllm_server is not None and not re.fullmatch(r"[\w.-]+:\d+", config.vllm_server):
+            raise RecipeError(
+                f"recipe {label}: {name}.vllm_server is {config.vllm_server!r}; write host:port, such as 10.0.0.2:8000"
+            )
     if not recipe.data.train:
         raise RecipeError(f"recipe {label}: data.train is empty; name at least one `path:` or `synth:`")
     if problem := _data_problem(recipe.data):
+        raise RecipeError(f"recipe {label}: {problem}")
+    if recipe.evaluate is not None and (problem := _evaluate_problem(recipe.evaluate)):
         raise RecipeError(f"recipe {label}: {problem}")
     if not re.fullmatch(r"[\w.-]+", recipe.name):
         raise RecipeError(
@@ -89,6 +95,16 @@ def _data_problem(data: DataConfig) -> str | None:
         return "data.mix.near_miss_share is a share of the irrelevance rows; set irrelevance_share too"
     if mix.distractor_share and mix.tool_pool is None:
         return "data.mix.distractor_share needs data.mix.tool_pool, the file the tools come from"
+    return None
+
+
+def _evaluate_problem(config: EvaluateConfig) -> str | None:
+    """What the evaluate section asks for and cannot have, or None."""
+    for name, values in (("suites", config.labels), ("checkpoints", config.checkpoints)):
+        if not values:
+            return f"evaluate.{name} is empty; name at least one, or leave the section out"
+        if len(set(values)) < len(values):
+            return f"evaluate.{name}: one stands twice ({', '.join(values)}); each gets a folder of that name"
     return None
 
 

@@ -43,6 +43,11 @@ def rows_per_device(rows_per_step: int, rows_per_forward: int, *, what: str) -> 
     return forward, share // forward
 
 
+def is_sharded() -> bool:
+    """Whether this launch shards weights over its processes (FSDP, as accelerate's launcher announces it)."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+
+
 def uses_bfloat16(precision: Precision, device: str) -> bool:
     """Whether products are to be bfloat16: as asked, or for `auto` where the device multiplies it natively."""
     if precision != "auto":
@@ -109,7 +114,15 @@ def _state(checkpoint: Path) -> Mapping[str, Any]:
 
 
 def run_to_end(trainer: Any, out: Path, *, what: str, progress: Progress, watch: TrainerCallback | None = None) -> None:
-    """Train, or go on from the newest whole checkpoint; metrics of every step go to `out/log.jsonl`."""
+    """Train, or go on from the newest whole checkpoint; metrics of every step go to `out/log.jsonl`.
+
+    Raises: TrainingError: a watch over sharded weights.
+    """
+    if watch is not None and is_sharded():
+        raise TrainingError(
+            f"{what}: a watch scores in the first process alone, which under FSDP holds a part of each weight; "
+            "leave watch out (--set watch=null) or launch with torchrun"
+        )
     for noisy in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(noisy)
     trainer.add_callback(ReportSteps(out / LOG, what, progress))

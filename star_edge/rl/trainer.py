@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from star_edge.contracts import Checkpoint, Example, SimRlConfig, TuningConfig
 from star_edge.data.chat import ChatCodec
-from star_edge.distill.training import common_arguments, load_trainable, rows_per_device, run_to_end, save_result
+from star_edge.distill.training import (
+    common_arguments,
+    is_sharded,
+    load_trainable,
+    rows_per_device,
+    run_to_end,
+    save_result,
+)
 from star_edge.distill.watch import MakeWatch
 from star_edge.errors import RuntimeMissing, TrainingError
 from star_edge.models.vllm_engine import prepare_environment
@@ -43,26 +52,50 @@ def run_sim_rl(
     An adapter goes on as the same adapter; the reference of the KL term is the policy as it came. `watch` scores the
     policy as it trains, and decides which weights are kept.
 
-    Raises: TrainingError: no example, fewer than two rollouts, or devices that cannot share a step evenly.
+    Raises: TrainingError: no example, fewer than two rollouts, devices that cannot share a step evenly, a sharded
+            model, or no vLLM server where the recipe says one is.
+        RuntimeMissing: vLLM is asked for and not installed.
     """
     if not examples:
         raise TrainingError(f"{stage}: there is no row to learn from; give it more data")
     if config.rollouts < 2:
         raise TrainingError(f"{stage}: sim_rl.rollouts is {config.rollouts}, but a group needs at least 2 to compare")
-    if config.use_vllm:
+    if is_sharded():
+        raise TrainingError(
+            f"{stage}: Sim-RL does not train sharded weights (its reference would be lost); launch with torchrun, "
+            "whose processes hold the whole model each, and tune a large one with tuning.method: lora"
+        )
+    if uses_vllm(config):
+        if find_spec("vllm") is None:
+            raise RuntimeMissing.for_extra("vllm", "vllm")
         prepare_environment()
     loaded = load_trainable(policy, tuning, seed=seed)
     codec = ChatCodec(loaded.tokenizer, loaded.template)
-    trainer = SimRlTrainer(
-        loaded,
-        config,
-        progress=or_quiet(progress),
-        args=grpo_arguments(config, out, device=device, seed=seed),
-        reward_funcs=[trl_reward(config.reward)],
-        train_dataset=Dataset.from_list([prompt_row(codec, example) for example in examples]),
-    )
+    try:
+        trainer = SimRlTrainer(
+            loaded,
+            config,
+            progress=or_quiet(progress),
+            args=grpo_arguments(config, out, rows=len(examples), device=device, seed=seed),
+            reward_funcs=[trl_reward(config.reward)],
+            train_dataset=Dataset.from_list([prompt_row(codec, example) for example in examples]),
+        )
+    except OSError as error:
+        if config.vllm_server is None:
+            raise
+        raise TrainingError(
+            f"{stage}: no vLLM server answers at {config.vllm_server}; start one (docs/training.md) or leave "
+            "sim_rl.vllm_server out"
+        ) from error
     run_to_end(trainer, out, what=stage, progress=or_quiet(progress), watch=watch and watch(loaded, out))
+    if config.vllm_server is not None and trainer.is_world_process_zero():
+        trainer.vllm_generation.vllm_client.close_communicator()  # a later stage listens at the same port
     return save_result(trainer, policy, out, stage=stage)
+
+
+def uses_vllm(config: SimRlConfig) -> bool:
+    """Whether vLLM samples, beside the trainer or on a server."""
+    return config.use_vllm or config.vllm_server is not None
 
 
 def prompt_row(codec: ChatCodec, example: Example) -> PromptRow:
@@ -74,8 +107,11 @@ def prompt_row(codec: ChatCodec, example: Example) -> PromptRow:
     }
 
 
-def grpo_arguments(config: SimRlConfig, out: Path, *, device: str, seed: int) -> Any:
+def grpo_arguments(config: SimRlConfig, out: Path, *, rows: int, device: str, seed: int) -> Any:
     """TRL's arguments: one update a batch, advantages scaled within groups, loss as GRPO was published.
+
+    Args:
+        rows: of the training data, which `config.passes` counts.
 
     Raises: TrainingError: the devices cannot share `prompts_per_step` evenly.
     """
@@ -83,9 +119,11 @@ def grpo_arguments(config: SimRlConfig, out: Path, *, device: str, seed: int) ->
     rows_per_forward, forwards = rows_per_device(
         config.prompts_per_step * config.rollouts, config.rows_per_forward, what="sim_rl.prompts_per_step * rollouts"
     )
+    steps = config.steps if config.passes is None else math.ceil(config.passes * rows / config.prompts_per_step)
+    server_host, _, server_port = (config.vllm_server or "localhost:8000").rpartition(":")
     args = GRPOConfig(
         **common_arguments(out, device=device, seed=seed, save_every=config.save_every, precision=config.precision),
-        max_steps=config.steps,
+        max_steps=steps,
         learning_rate=config.lr,
         weight_decay=config.weight_decay,
         lr_scheduler_type="constant",
@@ -98,8 +136,10 @@ def grpo_arguments(config: SimRlConfig, out: Path, *, device: str, seed: int) ->
         loss_type="grpo",
         scale_rewards="group",
         gradient_checkpointing=False,
-        use_vllm=config.use_vllm,
-        vllm_mode="colocate",
+        use_vllm=uses_vllm(config),
+        vllm_mode="colocate" if config.vllm_server is None else "server",
+        vllm_server_host=server_host,
+        vllm_server_port=int(server_port),
         vllm_gpu_memory_utilization=config.vllm_memory_share,
     )
     args._n_gpu = 1  # several GPUs are used through torchrun or accelerate, never through DataParallel

@@ -74,6 +74,11 @@ def test_overrides_reach_nested_values_list_items_and_sections_that_are_absent(m
         ),
         ("cache:\n  top_k: 0\n", "cache.top_k is 0; it must be above 0"),
         ("sim_rl:\n  sim_rl:\n    rollouts: 1\n", "sim_rl.sim_rl.rollouts is 1; a group needs at least 2"),
+        ("sim_rl:\n  sim_rl:\n    vllm_server: 8000\n", "sim_rl.sim_rl.vllm_server: Expected str | null, got int"),
+        (
+            "sim_rl:\n  sim_rl:\n    vllm_server: http://a:8000\n",
+            "sim_rl.sim_rl.vllm_server is 'http://a:8000'; write host:port",
+        ),
         ("name: tiny\n", "my/star.yaml:9: key 'name' stands twice; remove one"),
         ("seed: [1\n", "my/star.yaml:10:"),
     ],

@@ -6,7 +6,9 @@ import torch
 
 from star_edge.contracts import Checkpoint, Example, Generation, WatchConfig
 from star_edge.distill import watch as module
+from star_edge.distill.training import run_to_end
 from star_edge.distill.watch import BEST, LOG, Watch, even_slice
+from star_edge.errors import TrainingError
 from star_edge.models.load import load
 from star_edge.progress import or_quiet
 
@@ -139,3 +141,10 @@ def test_a_reply_is_right_where_no_call_is_due(watched):
 def test_the_slice_is_even(count, expected):
     rows = [example(number, []) for number in range(10)]
     assert [int(row.id.split("-")[1]) for row in even_slice(rows, count)] == expected
+
+
+def test_sharded_weights_are_not_watched(watched, tmp_path, monkeypatch):
+    watch, _ = watched()
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(TrainingError, match=r"^ckd: a watch scores in the first process alone, .*--set watch=null"):
+        run_to_end(None, tmp_path, what="ckd", progress=or_quiet(None), watch=watch)

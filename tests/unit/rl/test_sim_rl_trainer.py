@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from star_edge.contracts import Checkpoint, Example, SimRlConfig, TuningConfig, WatchConfig
 from star_edge.data.chat import ChatCodec
 from star_edge.distill.watch import Watch
-from star_edge.errors import TrainingError
+from star_edge.errors import RuntimeMissing, TrainingError
 from star_edge.models.load import load
 from star_edge.progress import Progress, or_quiet
 
@@ -126,7 +126,7 @@ def make_trainer(policy, examples, out, *, tuning=LORA, **changes):
         loaded,
         config,
         progress=Progress(quiet=True),
-        args=module.grpo_arguments(config, out, device="cpu", seed=1),
+        args=module.grpo_arguments(config, out, rows=len(examples), device="cpu", seed=1),
         reward_funcs=[module.trl_reward("star")],
         train_dataset=module.Dataset.from_list([module.prompt_row(codec, example) for example in examples]),
     )
@@ -274,3 +274,68 @@ def test_a_watched_policy_is_the_best_that_was_scored(student, examples, tmp_pat
 def test_impossible_runs_are_refused(student, examples, tmp_path, changes, rows, message):
     with pytest.raises(TrainingError, match=message):
         run(student, examples[:rows], tmp_path, **changes)
+
+
+@pytest.mark.parametrize(("passes", "steps"), [(None, 2), (1.0, 3), (3.0, 8), (0.1, 1)])
+def test_passes_over_the_rows_decide_the_steps(passes, steps, tmp_path):
+    """Three prompts a step of eight rows: a pass is 2.67 steps."""
+    config = replace(CONFIG, passes=passes)
+    assert module.grpo_arguments(config, tmp_path, rows=8, device="cpu", seed=1).max_steps == steps
+
+
+class FakeServer:
+    """What TRL makes of a vLLM server: draws for everyone, weights sent before the first and after every step."""
+
+    def __init__(self, **settings):
+        self.settings, self.synced, self.closed = settings, 0, False
+        self.vllm_client = self
+        FakeServer.last = self
+
+    def get_server_info(self):
+        return {"model_config": {"logprobs_mode": "processed_logprobs"}}
+
+    def close_communicator(self):
+        self.closed = True
+
+    def sync_weights(self):
+        self.synced += 1
+
+    def generate(self, prompts, num_generations, **_):
+        ids = [[5 + place % num_generations] * (1 + place % 3) + [2] for place in range(len(prompts))]
+        return prompts, ids, [[[-7.0] for _ in row] for row in ids], None
+
+
+def test_a_vllm_server_samples_for_the_trainer(student, examples, tmp_path, rewards, monkeypatch):
+    monkeypatch.setattr(module, "find_spec", lambda name: name)
+    monkeypatch.setattr("trl.trainer.grpo_trainer.VLLMGeneration", FakeServer)
+    run(student, examples, tmp_path, vllm_server="10.0.0.2:8001")
+    server = FakeServer.last
+    assert server.settings["mode"] == "server"
+    assert (server.settings["server_host"], server.settings["server_port"]) == ("10.0.0.2", 8001)
+    assert server.synced == 2
+    assert server.closed
+    assert [step["completion_length"] for step in log(tmp_path)] == [pytest.approx(3, abs=0.5)] * 2
+
+
+def test_a_server_that_does_not_answer_is_one_line(student, examples, tmp_path, monkeypatch):
+    def unreachable(**settings):
+        raise ConnectionRefusedError("no route")
+
+    monkeypatch.setattr(module, "find_spec", lambda name: name)
+    monkeypatch.setattr("trl.trainer.grpo_trainer.VLLMGeneration", unreachable)
+    with pytest.raises(
+        TrainingError, match=r"^sim-rl: no vLLM server answers at host:1; start one \(docs/training.md\)"
+    ):
+        run(student, examples, tmp_path, vllm_server="host:1")
+
+
+def test_vllm_that_is_not_installed_is_named(student, examples, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with pytest.raises(RuntimeMissing, match="needs the 'vllm' extra"):
+        run(student, examples, tmp_path, vllm_server="host:1")
+
+
+def test_sharded_weights_are_refused(student, examples, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(TrainingError, match=r"^sim-rl: Sim-RL does not train sharded weights .* launch with torchrun"):
+        run(student, examples, tmp_path)
