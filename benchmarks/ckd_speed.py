@@ -16,6 +16,7 @@ import itertools
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import tempfile
@@ -141,19 +142,38 @@ def child(args: argparse.Namespace) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------------- all modes
 
 
-def measured(mode: str, given: Sequence[str], seconds: float) -> dict[str, Any]:
+def measured(script: str, mode: str, given: Sequence[str], seconds: float) -> dict[str, Any]:
     """A mode's numbers from a process of its own that ends within `seconds`, or why there are none."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
-        hidden = ["--child", mode, "--seconds", str(seconds - START_UP_S), "--out", str(result)]
+        hidden = ["--child", mode, "--seconds", str(max(1.0, seconds - START_UP_S)), "--out", str(result)]
         try:
-            done = subprocess.run([sys.executable, __file__, *given, *hidden], stdout=sys.stderr, timeout=seconds)
+            done = subprocess.run([sys.executable, script, *given, *hidden], stdout=sys.stderr, timeout=seconds)
         except subprocess.TimeoutExpired:
             return {"mode": mode, "error": f"not done within {seconds:.0f} s"}
         if done.returncode != 0 or not result.exists():
             return {"mode": mode, "error": f"exit status {done.returncode}"}
         numbers: dict[str, Any] = json.loads(result.read_text())
         return numbers
+
+
+def in_own_processes(script: str, modes: Sequence[str], given: Sequence[str], minutes: float) -> list[dict[str, Any]]:
+    """Every mode of a script one after another; what one leaves of its share of the minutes is for the others."""
+    ends = time.monotonic() + minutes * 60
+    results = []
+    for place, mode in enumerate(modes):
+        print(f"{mode} ...", file=sys.stderr)
+        results.append(measured(script, mode, given, (ends - time.monotonic()) / (len(modes) - place)))
+    return results
+
+
+def peak_memory_gib(device: str) -> float:
+    """Of this process: what torch's allocator held on a GPU, or what the operating system counted."""
+    import torch
+
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 2**30
 
 
 def environment() -> dict[str, Any]:
@@ -208,12 +228,7 @@ def main(given: Sequence[str] | None = None) -> int:
     if args.child:
         args.out.write_text(json.dumps(child(args)))
         return 0
-    ends = time.monotonic() + args.minutes * 60
-    modes = args.modes.split(",")
-    results = []
-    for place, mode in enumerate(modes):
-        print(f"{mode} ...", file=sys.stderr)
-        results.append(measured(mode, given, (ends - time.monotonic()) / (len(modes) - place)))
+    results = in_own_processes(__file__, args.modes.split(","), given, args.minutes)
     command = f"python benchmarks/ckd_speed.py {' '.join(given)}".rstrip()
     report = {"command": command, **environment(), "definitions": DEFINITIONS, "modes": results}
     if args.out:

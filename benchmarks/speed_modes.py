@@ -8,13 +8,13 @@ trl-sft     TRL's SFTTrainer with packing: cross-entropy on the same rows, no te
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from ckd_speed import peak_memory_gib
 from speed_meter import Meter
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -30,7 +30,6 @@ from star_edge.teacher.signal import CachedSignal
 
 H200_BF16_FLOPS = 989e12
 """Dense bfloat16 peak of an H100 or H200 SXM (NVIDIA's data sheet)."""
-GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -268,7 +267,6 @@ def summary(mode: str, job: Job, meter: Meter, body: int, head: int) -> dict[str
     per_second = 1 / seconds if seconds else 0.0
     flops = 6 * (body * tokens + head * counted)
     on_gpu = job.device != "cpu"
-    peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
         "mode": mode,
         "steps": len(counts),
@@ -280,7 +278,7 @@ def summary(mode: str, job: Job, meter: Meter, body: int, head: int) -> dict[str
         "counted_per_s": counted * per_second,
         "padding_share": sum(c.padding for c in counts) / max(1, tokens + sum(c.padding for c in counts)),
         "counted_share": counted / max(1, tokens),
-        "peak_memory_gib": peak / GIB,
+        "peak_memory_gib": peak_memory_gib(job.device),
         "model_flops_utilisation": flops * per_second / H200_BF16_FLOPS if on_gpu else None,
         "shares": meter.phases.shares(),
         "first_losses": meter.losses[:2],
