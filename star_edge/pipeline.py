@@ -1,6 +1,6 @@
 """The whole flow: which stages there are, in what order, and what each hands to the next.
 
-    base -> data -> warmup -> adapt -> cache -> ckd -> sim-rl -> merge -> export -> validate -> report
+    base -> data -> warmup -> adapt -> cache -> ckd -> sim-rl -> merge -> evaluate -> export -> validate -> report
 
 `star_edge.engine` runs them. Heavy imports happen inside the stages.
 """
@@ -249,6 +249,33 @@ def _merge(run: Run, out: Path) -> Details:
     return {"checkpoint": run.save_checkpoint(merge(run.checkpoint("sim-rl"), out / "model"))}
 
 
+LABELS = {"base": "base", "adapt": "adapted teacher", "ckd": "CKD", "merge": "CKD + Sim-RL"}
+"""What a report calls the checkpoint that a stage left."""
+
+
+def _student_or_teacher(run: Run, stage: str) -> Checkpoint:
+    """The checkpoint that one of `LABELS` stands for."""
+    return run.checkpoint(stage, "student") if stage == "base" else run.checkpoint(stage)
+
+
+def _evaluate(run: Run, out: Path) -> Details:
+    config = run.recipe.evaluate
+    if config is None:
+        return {}
+    from star_edge.answering.stage import evaluate_checkpoints
+
+    evaluate_checkpoints(
+        config,
+        {name: _student_or_teacher(run, name) for name in config.checkpoints},
+        _dataset(run).heldout,
+        out,
+        recipe_folder=run.loaded.folder,
+        device=run.device,
+        progress=run.progress,
+    )
+    return {"checkpoints": list(config.checkpoints), "suites": list(config.labels)}
+
+
 def _answers(run: Run) -> Path:
     """What the checkpoints and files of this very export said; kept when the validation is done again."""
     return run.folder / "answers" / run.keys["export"][:16]
@@ -286,12 +313,7 @@ def read_bundles(run_folder: Path) -> list[Bundle]:
 def _validate(run: Run, out: Path) -> Details:
     from star_edge.parity.validation import validate_run
 
-    checkpoints = {
-        "base": run.checkpoint("base", "student"),
-        "adapted teacher": run.checkpoint("adapt"),
-        "CKD": run.checkpoint("ckd"),
-        "CKD + Sim-RL": run.checkpoint("merge"),
-    }
+    checkpoints = {label: _student_or_teacher(run, name) for name, label in LABELS.items()}
     return validate_run(
         run.recipe.validate,
         checkpoints,
@@ -330,6 +352,16 @@ def _validate_config(recipe: Recipe) -> Any:
     return replace(recipe.validate, gates=GateConfig())
 
 
+def _evaluate_config(loaded: LoadedRecipe) -> Any:
+    """What decides the answers: the suites' data wherever it lies, and no batch size."""
+    config = loaded.recipe.evaluate
+    if config is None:
+        return None
+    from star_edge.answering.stage import suite_versions
+
+    return [replace(config, suites=(), rows_per_forward=1), suite_versions(config, loaded.folder)]
+
+
 def _warmup_config(recipe: Recipe) -> Any:
     return recipe.adapt.warmup, recipe.adapt.tuning, recipe.adapt.warmup_rows, recipe.watch
 
@@ -364,6 +396,7 @@ STAGES: tuple[Stage, ...] = (
         is_training=True,
     ),
     Stage("merge", "merge the adapter into the student", lambda _: None, ("sim-rl",), _merge),
+    Stage("evaluate", "score checkpoints on suites", _evaluate_config, ("merge",), _evaluate, is_measurement=True),
     Stage(
         "export",
         "write and check GGUF and ONNX files",

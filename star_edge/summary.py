@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from star_edge import manifest, pipeline
-from star_edge.contracts import GateConfig, GateResult, Recipe
+from star_edge.contracts import GateConfig, GateResult, Recipe, Score
+from star_edge.environment import versions
 from star_edge.errors import ArtifactError, GateFailed
-from star_edge.report.rows import Difference, ParityRow, ReportInput, Row, StageTime, parity_from_json, row_from_json
+from star_edge.report.rows import (
+    Difference,
+    Evaluated,
+    ParityRow,
+    ReportInput,
+    Row,
+    StageTime,
+    parity_from_json,
+    row_from_json,
+)
 from star_edge.report.tables import measured
 from star_edge.report.write import write_report
-
-PACKAGES = ("star-edge", "torch", "transformers", "peft", "trl", "llama-cpp-python", "onnxruntime", "optimum-onnx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +64,26 @@ def summarise(recipe: Recipe, folder: Path, *, command: str) -> Summary:
         differences=tuple(_differences(rows, results)),
         stages=tuple(StageTime(name, seconds / 60) for name, seconds in pipeline.stage_seconds(folder).items()),
         machine=results["machine"],
-        versions=_versions(),
+        versions=versions(),
+        evaluations=tuple(_evaluations(folder)),
     )
     json_path, md_path = write_report(folder, report)
     return Summary(report, json_path, md_path)
+
+
+def _evaluations(folder: Path) -> Iterator[Evaluated]:
+    """What the `evaluate` stage measured, by the recipe's order of suites and checkpoints."""
+    from star_edge.answering.evaluation import SCORES
+
+    stage = folder / "evaluate"
+    if not (stage / manifest.MANIFEST).is_file():
+        return
+    details = manifest.read_json(stage / manifest.MANIFEST)["details"]
+    for suite in details.get("suites", ()):
+        for name in details["checkpoints"]:
+            value = manifest.read_json(stage / name / suite / SCORES)
+            scores = tuple(Score(**score) for score in value["scores"])
+            yield Evaluated(pipeline.LABELS[name], suite, value["cases"], scores)
 
 
 def _differences(rows: Sequence[Row], results: Mapping[str, Any]) -> list[Difference]:
@@ -108,13 +131,3 @@ def _gates(
         lossless={label for label, name in quantizations.items() if name in LARGEST_OVERTURNED_MARGIN},
     )
     return [*limits, *check_margins(margins, quantizations)]
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

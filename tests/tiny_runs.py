@@ -32,6 +32,7 @@ distill:
 sim_rl:
   tuning: {{method: lora, rank: 4, alpha: 8}}
   sim_rl: *rl
+evaluate: {{suites: [heldout], checkpoints: [base, merge], max_new_tokens: 16}}
 export: {{gguf: [F16, Q8_0], onnx: [fp32], parity_cases: 2}}
 validate: {{cases: 4, threads: 1, max_new_tokens: 64}}
 """

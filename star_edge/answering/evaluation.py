@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from contextlib import closing
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -19,11 +21,13 @@ from filelock import FileLock, Timeout
 from star_edge import __version__
 from star_edge.answering.backend import AnswerConfig, Backend, BackendKind
 from star_edge.answering.checkpoint import FoundCheckpoint, choose_backend, find_checkpoint, plain_folder
+from star_edge.environment import versions
 from star_edge.errors import ArtifactError
 from star_edge.evaluate.outputs import OutputFile
 from star_edge.evaluate.suites import Suite, SuiteScores
 from star_edge.manifest import LOCK, plain, write_atomic
 from star_edge.progress import Progress, or_quiet
+from star_edge_device.machine import cpu_name
 
 OUTPUTS, SCORES = "outputs.jsonl", "scores.json"
 SCHEMA = 1
@@ -56,16 +60,37 @@ def evaluate(
         ArtifactError: `out` holds other answers, or another process works there.
         StarEdgeError: the checkpoint cannot be found, loaded or run; answers so far stay.
     """
+    return evaluate_suites(checkpoint, {out: suite}, config, force=force, progress=progress)[out]
+
+
+def evaluate_suites(
+    checkpoint: str,
+    suites: Mapping[Path, Suite],
+    config: AnswerConfig,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> dict[Path, Evaluation]:
+    """As `evaluate`, for several suites by their folders; the checkpoint is loaded once, when an answer is missing."""
     found = find_checkpoint(checkpoint, config.revision, config.base)
     kind, device = choose_backend(found, config)
     make = _Maker(found, kind, device, config)
+    progress = or_quiet(progress)
+    with ExitStack() as open_until_the_end:
+        opened = cache(lambda: make.open(open_until_the_end, progress))
+        return {out: _evaluate_suite(make, opened, suite, out, force, progress) for out, suite in suites.items()}
+
+
+def _evaluate_suite(
+    make: _Maker, opened: Callable[[], Backend], suite: Suite, out: Path, force: bool, progress: Progress
+) -> Evaluation:
     out.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out / LOCK, timeout=0):
             file = OutputFile(out / OUTPUTS, make.key(suite), force=force)
             with closing(file):
-                seconds = _answer_missing(make, suite, file, or_quiet(progress))
-            return _score(found, suite, file, out, seconds, or_quiet(progress))
+                seconds = _answer_missing(opened, suite, file, make.config.max_new_tokens, progress)
+            return _score(make, suite, file, out, seconds, progress)
     except Timeout:
         raise ArtifactError(f"{out}: another star-edge is working there; wait for it to end") from None
 
@@ -106,8 +131,22 @@ class _Maker:
             "device": self.device,
         }
 
-    def open(self, scratch: Path) -> Backend:
-        """The backend, ready to render; `scratch` is for a converted or merged model and must outlive it."""
+    @property
+    def machine(self) -> str:
+        """What computes, by its name."""
+        if self.device == "cpu":
+            return cpu_name()
+        import torch
+
+        return torch.cuda.get_device_name()
+
+    def open(self, stack: ExitStack, progress: Progress) -> Backend:
+        """The backend, ready to render; it and the converted or merged model it reads are there until `stack` ends."""
+        progress.line(f"loading {self.found.label}")
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="star-edge-"))
+        return stack.enter_context(closing(self._open(Path(scratch))))
+
+    def _open(self, scratch: Path) -> Backend:
         config = self.config
         if self.kind == "file":
             from star_edge.answering.file_backend import bundle_backend, gguf_backend
@@ -126,7 +165,9 @@ class _Maker:
         )
 
 
-def _answer_missing(make: _Maker, suite: Suite, file: OutputFile, progress: Progress) -> _Seconds:
+def _answer_missing(
+    opened: Callable[[], Backend], suite: Suite, file: OutputFile, max_new_tokens: int, progress: Progress
+) -> _Seconds:
     missing = [example for example in suite.examples if example.id not in file.rows]
     kept = len(suite.ids) - len(missing)
     if kept:
@@ -134,23 +175,20 @@ def _answer_missing(make: _Maker, suite: Suite, file: OutputFile, progress: Prog
     if not missing:
         return _Seconds()
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="star-edge-") as scratch:
-        progress.line(f"loading {make.found.label}")
-        with closing(make.open(Path(scratch))) as backend:
-            loaded = time.monotonic()
-            prompts = [(example.id, backend.prompt_text(example)) for example in missing]
-            with closing(progress.bar("answer", len(prompts))) as bar:
-                answers = backend.answer(prompts, max_new_tokens=make.config.max_new_tokens)
-                for done, generation in enumerate(answers, start=1):
-                    file.add(generation)
-                    bar.update(done)
-            progress.line(f"answered by {backend.name}")
-            start_up = loaded - began + backend.start_up_s
-            return _Seconds(start_up, time.monotonic() - began - start_up, len(missing))
+    backend = opened()
+    loaded = time.monotonic()
+    prompts = [(example.id, backend.prompt_text(example)) for example in missing]
+    with closing(progress.bar("answer", len(prompts))) as bar:
+        for done, generation in enumerate(backend.answer(prompts, max_new_tokens=max_new_tokens), start=1):
+            file.add(generation)
+            bar.update(done)
+    progress.line(f"answered by {backend.name}")
+    start_up = loaded - began + backend.start_up_s
+    return _Seconds(start_up, time.monotonic() - began - start_up, len(missing))
 
 
 def _score(
-    found: FoundCheckpoint, suite: Suite, file: OutputFile, out: Path, seconds: _Seconds, progress: Progress
+    make: _Maker, suite: Suite, file: OutputFile, out: Path, seconds: _Seconds, progress: Progress
 ) -> Evaluation:
     texts = {id: file.rows[id]["text"] for id in suite.ids}
     began = time.monotonic()
@@ -164,8 +202,10 @@ def _score(
     summary = {
         "schema": SCHEMA,
         "star_edge": __version__,
-        "checkpoint": found.label,
+        "checkpoint": make.found.label,
         "key": file.key,
+        "machine": make.machine,
+        "versions": versions(),
         "cut": cut,
         "seconds": {**plain(seconds), "scoring": scoring},
         **scores.numbers(),

@@ -18,7 +18,10 @@ PROMPTS_PER_CALL = 2048
 
 
 class VllmBackend:
-    """The engine starts with the first prompts, whose longest says how much room a sequence needs."""
+    """The engine starts with the first prompts, whose longest says how much room a sequence needs.
+
+    Later ones that fit go to the same engine; for longer ones it starts again.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Read the tokenizer and the template.
@@ -30,6 +33,7 @@ class VllmBackend:
         self._codec = ChatCodec(self._tokenizer, read_template(folder))
         self._context_length = int(read_model_json(folder, CONFIG)["max_position_embeddings"])
         self._engine: VllmEngine | None = None
+        self._room = 0
         self.start_up_s = 0.0
 
     @property
@@ -50,18 +54,24 @@ class VllmBackend:
         asked = [index for index in range(len(prompts)) if index not in empty]
         if not asked:
             return
-        self.close()
         longest = max(len(encoded[index]) for index in asked) + max_new_tokens
-        started = time.monotonic()
-        self._engine = VllmEngine(self._folder, max_model_len=min(longest, self._context_length))
-        self.start_up_s = time.monotonic() - started
+        engine = self._engine_with_room(min(longest, self._context_length))
         for start in range(0, len(asked), PROMPTS_PER_CALL):
             batch = asked[start : start + PROMPTS_PER_CALL]
-            drawn = self._engine.sample(
+            drawn = engine.sample(
                 [encoded[index] for index in batch], copies=1, temperature=0.0, max_new_tokens=max_new_tokens, seed=0
             )
             for index, (completion,) in zip(batch, drawn, strict=True):
                 yield self._generation(prompts[index][0], encoded[index], completion)
+
+    def _engine_with_room(self, tokens: int) -> VllmEngine:
+        """The engine that runs, or one for sequences of that length."""
+        started = time.monotonic()
+        if self._engine is None or tokens > self._room:
+            self.close()
+            self._engine, self._room = VllmEngine(self._folder, max_model_len=tokens), tokens
+        self.start_up_s = time.monotonic() - started
+        return self._engine
 
     def _generation(self, id: str, prompt: Sequence[int], completion: Completion) -> Generation:
         ids = completion.ids[:-1] if completion.stopped else completion.ids

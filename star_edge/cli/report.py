@@ -40,7 +40,7 @@ def publish(recipe: Recipe, folder: Path, *, command: str, as_json: bool) -> Non
 
     Raises: GateFailed: after everything is written and printed.
     """
-    from star_edge.report.tables import terminal
+    from star_edge.report.tables import plain_table, suite_table, terminal
     from star_edge.summary import summarise
 
     summary = summarise(recipe, folder, command=command)
@@ -48,6 +48,10 @@ def publish(recipe: Recipe, folder: Path, *, command: str, as_json: bool) -> Non
         echo_json(summary.report)
     else:
         click.echo(terminal(summary.report.rows))
+        evaluations = summary.report.evaluations
+        for suite in dict.fromkeys(row.suite for row in evaluations):
+            click.echo(f"\n{suite}, percent")
+            click.echo(plain_table(suite_table([row for row in evaluations if row.suite == suite])))
         click.echo(summary.md_path)
     click.echo(f"next: star-edge parity {folder}    (where and by how little the files differ from torch)", err=True)
     summary.raise_failed_gates()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from star_edge.contracts import Accuracy, GateResult, Latency, Rate, TokenDifference
+from star_edge.contracts import Accuracy, GateResult, Latency, Rate, Score, TokenDifference
 
 SCHEMA = 1
 
@@ -54,6 +54,16 @@ class StageTime:
 
 
 @dataclass(frozen=True, slots=True)
+class Evaluated:
+    """One checkpoint on one suite."""
+
+    label: str
+    suite: str
+    cases: int
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ReportInput:
     """One run.
 
@@ -73,6 +83,7 @@ class ReportInput:
     machine: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    evaluations: tuple[Evaluated, ...] = ()
 
 
 def from_json(value: Mapping[str, Any]) -> ReportInput:
@@ -92,6 +103,7 @@ def from_json(value: Mapping[str, Any]) -> ReportInput:
         machine=value["machine"],
         versions=value["versions"],
         notes=tuple(value["notes"]),
+        evaluations=tuple(evaluated_from_json(row) for row in value["evaluations"]),
     )
 
 
@@ -100,6 +112,11 @@ def row_from_json(value: Mapping[str, Any]) -> Row:
     rates, latency = value["accuracy"], value["latency"]
     accuracy = Accuracy(**{name: Rate(**rate) for name, rate in rates.items()}) if rates else None
     return Row(value["label"], accuracy, Latency(**latency) if latency else None)
+
+
+def evaluated_from_json(value: Mapping[str, Any]) -> Evaluated:
+    """A checkpoint's scores that `manifest.plain` turned into JSON types."""
+    return Evaluated(**{**value, "scores": tuple(Score(**score) for score in value["scores"])})
 
 
 def parity_from_json(value: Mapping[str, Any]) -> ParityRow:

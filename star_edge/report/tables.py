@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
-from star_edge.contracts import Accuracy, GateResult, Latency, Rate, TokenDifference
-from star_edge.report.rows import Difference, ParityRow, Row, StageTime
+from star_edge.contracts import Accuracy, GateResult, Latency, Rate, Score, TokenDifference
+from star_edge.report.rows import Difference, Evaluated, ParityRow, Row, StageTime
 
 Table = list[list[str]]  # the first row is the head
 RATES: tuple[tuple[str, Callable[[Accuracy], Rate]], ...] = (
@@ -81,6 +81,21 @@ def gate_table(gates: Sequence[GateResult]) -> Table:
 def measured(gate: GateResult) -> str:
     """What was measured, to the digits that its limit calls for."""
     return f"{gate.measured:.{3 if 0 < abs(gate.limit) < 1 else 1}f}"
+
+
+def suite_table(evaluations: Sequence[Evaluated]) -> Table:
+    """A line a score, a column a checkpoint; all on one suite."""
+    by_label = [{score.label: score for score in row.scores} for row in evaluations]
+    table = [["score", "n", *(row.label for row in evaluations)]]
+    for score in evaluations[0].scores:
+        cells = [share_text(scores[score.label]) if score.label in scores else NOTHING for scores in by_label]
+        table.append([score.label, str(score.n), *cells])
+    return table
+
+
+def share_text(score: Score) -> str:
+    """A share in percent with its interval."""
+    return f"{score.value * 100:.1f} ({score.low * 100:.1f}–{score.high * 100:.1f})"
 
 
 def comparison_table(differences: Sequence[Difference]) -> Table:

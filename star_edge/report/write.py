@@ -18,6 +18,7 @@ from star_edge.report.tables import (
     markdown_table,
     parity_table,
     stage_table,
+    suite_table,
 )
 
 REPORT_JSON = "report.json"
@@ -26,6 +27,7 @@ RATES_EXPLAINED = (
     "Percent with the 95 % interval. *Exact call*, *name*, *argument* and *missed call* are over requests that want a "
     "call, *false call* over those that do not, *malformed* over all."
 )
+SCORES_EXPLAINED = "Percent with the 95 % interval, by checkpoint."
 DIFFERENCES_EXPLAINED = (
     "Exact-call rate of a model minus that of the one it is compared with, over the same requests, with the "
     "paired-bootstrap 95 % interval. The gates judge the difference, not the interval."
@@ -70,6 +72,9 @@ def markdown(report: ReportInput) -> str:
     parts += ["## Accuracy", f"{report.suite}. {RATES_EXPLAINED}", markdown_table(accuracy_table(report.rows))]
     if report.differences:
         parts += ["### Differences", DIFFERENCES_EXPLAINED, markdown_table(comparison_table(report.differences))]
+    for suite in dict.fromkeys(row.suite for row in report.evaluations):
+        found = [row for row in report.evaluations if row.suite == suite]
+        parts += [f"## {suite}", f"{found[0].cases} cases. {SCORES_EXPLAINED}", markdown_table(suite_table(found))]
     if any(row.latency for row in report.rows):
         parts += ["## Files", _conditions(report.rows), markdown_table(latency_table(report.rows))]
     if report.gates:

@@ -18,7 +18,7 @@ from star_edge.cli import main
 from star_edge.pipeline import STAGE_NAMES
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-TRAINED = STAGE_NAMES[: STAGE_NAMES.index("export")]
+TRAINED = STAGE_NAMES[: STAGE_NAMES.index("evaluate")]
 COMMAND = [sys.executable, "-c", "from star_edge.cli import main; main()"]
 
 # The first of these files to appear means that the stage is in the middle of its work.
@@ -31,6 +31,7 @@ KILL_WHEN = {
     "ckd": "ckd/trainer/checkpoint-1/*",
     "sim-rl": "sim-rl/trainer/checkpoint-1/*",
     "merge": "merge/in_progress.json",
+    "evaluate": "evaluate/base/heldout/outputs.key.json",
     "export": "export/gguf-F16/manifest.json",
     "validate": "answers/*/torch-base-64.json",
 }
@@ -98,9 +99,11 @@ def test_a_whole_run_reports_gates_and_is_not_repeated(recipe: Path, tmp_path: P
     assert "gguf F16: file size (MiB)" in first.stderr
     for name in ("report.md", "report.json", "recipe.resolved.yaml"):
         assert (run / name).is_file()
+    assert "heldout, percent" in first.stdout
     before = manifests(run)
     report = json.loads((run / "report.json").read_text())
     parity = {row["label"]: row for row in report["parity"]}
+    assert [(row["label"], row["cases"]) for row in report["evaluations"]] == [("base", 6), ("CKD + Sim-RL", 6)]
     assert parity["onnx fp32"]["agreement"] == 1.0
     # The tiny model decides by hair's breadths; F16 may turn those, and only those.
     assert all(difference["torch_margin"] < 0.2 for difference in parity["gguf F16"]["differences"])
@@ -147,6 +150,6 @@ def test_two_processes_of_a_launch_make_one_run(recipe: Path, tmp_path: Path) ->
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert list(manifests(run)) == list(TRAINED)
-    assert done.stderr.count("[6/10] ckd: done") == 1
+    assert done.stderr.count("[6/11] ckd: done") == 1
     steps = json.loads((run / "warmup" / "manifest.json").read_text())
     assert steps["details"]["checkpoint"]["folder"] == "warmup/model"

@@ -146,6 +146,7 @@ def test_on_a_gpu_with_vllm_a_temporary_folder_is_answered_there(
 ) -> None:
     fake = fake_vllm.install(monkeypatch, lambda *_: [5, 6])
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "Some GPU")
     found = evaluate(str(tiny_student), open_suite(str(rows)), AnswerConfig(max_new_tokens=8), tmp_path / "out")
     (line, *_) = found.outputs.read_text().splitlines()
     assert (json.loads(line)["tokens"], found.cut) == (2, 0)

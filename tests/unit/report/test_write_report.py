@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from star_edge.contracts import Accuracy, GateResult, Latency, Rate, TokenDifference
+from star_edge.contracts import Accuracy, GateResult, Latency, Rate, Score, TokenDifference
 from star_edge.errors import ArtifactError
-from star_edge.report.rows import Difference, ParityRow, ReportInput, Row, StageTime
+from star_edge.report.rows import Difference, Evaluated, ParityRow, ReportInput, Row, StageTime
 from star_edge.report.write import markdown, read_report, write_report
 
 RATE = Rate(0.5, 40, 0.35, 0.65)
@@ -27,6 +27,12 @@ FULL = ReportInput(
     machine={"cpu": "Some CPU"},
     versions={"torch": "2.13"},
     notes=("One seed.",),
+    evaluations=(
+        Evaluated(
+            "base", "bfcl", 3641, (Score("multiple", 0.25, 200, 0.2, 0.3), Score("live", 0.5, 9, 0.4, 0.6, True))
+        ),
+        Evaluated("CKD", "bfcl", 3641, (Score("multiple", 0.75, 200, 0.7, 0.8),)),
+    ),
 )
 SMALL = ReportInput("run", "star-edge distill x", "no cases", (Row("base"),))
 
@@ -55,6 +61,10 @@ def test_markdown_has_every_part_with_its_numbers() -> None:
         '| r-7 | 3 | `"é"` | `"e"` | 0.0200 | yes |',
         "| ckd | 3.3 |",
         "- torch: 2.13",
+        "## bfcl\n\n3641 cases. Percent",
+        "| score | n | base | CKD |",
+        "| multiple | 200 | 25.0 (20.0–30.0) | 75.0 (70.0–80.0) |",
+        "| live | 9 | 50.0 (40.0–60.0) | – |",
     ):
         assert part in text
 
