@@ -218,6 +218,8 @@ class SimRlConfig:
     steps: of the optimizer; 0 leaves the stage out. passes: over the training rows, which decide the steps instead.
     vllm_memory_share: of the GPU's memory, taken by vLLM beside the trainer when `use_vllm` is true.
     vllm_server: `host:port` of a vLLM server on other GPUs, which samples instead.
+    tokens_per_forward: most tokens of a forward of the update, prompts counted once. Null fills forwards by
+        rows_per_forward; a step never takes more forwards than those would be.
     minutes: of training, after which the stage stops; null trains all its steps.
     """
 
@@ -232,6 +234,7 @@ class SimRlConfig:
     temperature: float = 1.0
     max_new_tokens: int = 512
     rows_per_forward: int = 8
+    tokens_per_forward: int | None = None
     reward: RewardKind = "star"
     group_reward_min: float = 0.01
     group_reward_max: float = 0.99

@@ -131,7 +131,7 @@ def _compiled_passes() -> Passes:
     return torch.compile(log_normaliser, fullgraph=True), torch.compile(to_probabilities, fullgraph=True)
 
 
-def _matmul_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:
+def matmul_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:
     """What autocast would multiply in, or the head's own dtype."""
     kind = hidden.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
@@ -179,7 +179,7 @@ class _ChunkedSum(torch.autograd.Function):
         passes: Passes,
     ) -> Tensor:
         hidden_wants, weight_wants = ctx.needs_input_grad[:2]
-        multiply = _matmul_dtype(hidden, weight)
+        multiply = matmul_dtype(hidden, weight)
         compute = computing_dtype(multiply)
         head = weight.to(multiply)
         total = torch.zeros((), dtype=compute, device=hidden.device)

@@ -18,6 +18,7 @@ from accelerate.utils import DistributedType
 from torch import Tensor
 
 from star_edge.contracts import SimRlConfig
+from star_edge.distill.batches import Row, by_rows, by_tokens
 from star_edge.distill.time_budget import TimeBudget
 from star_edge.distill.training import uses_bfloat16
 from star_edge.errors import RuntimeMissing
@@ -198,7 +199,8 @@ class SimRlTrainer(GRPOTrainer):  # type: ignore[misc]
         """The rows of one forward. Unlike TRL's, groups stay together and a batch may be smaller than planned."""
         parts = self.args.steps_per_generation
         if self._step % parts == 0 or self._buffered_inputs is None:
-            self._buffered_inputs = split_rows(self._generate_and_score_completions(generation_batch), parts)
+            batch = self._generate_and_score_completions(generation_batch)
+            self._buffered_inputs = split_rows(batch, parts, most_tokens=self._config.tokens_per_forward)
         rows: Batch | None = self._buffered_inputs[self._step % parts]
         return rows
 
@@ -220,22 +222,27 @@ class SimRlTrainer(GRPOTrainer):  # type: ignore[misc]
         attention_mask: Tensor,
         logits_to_keep: int,
         batch_size: int | None = None,
+        compute_entropy: bool = False,
         **ignored: Any,
-    ) -> tuple[Tensor, Tensor, None]:
-        """(B, T) ids and mask -> (B, logits_to_keep) log-probabilities and entropies of the completions."""
+    ) -> tuple[Tensor, Tensor | None, None]:
+        """(B, T) ids and mask -> (B, logits_to_keep) log-probabilities and, if wanted, entropies of the completions."""
         counts = attention_mask[:, -logits_to_keep:].bool()
-        rows = [
-            (
-                row[:-logits_to_keep][mask[:-logits_to_keep]].tolist(),
-                row[-logits_to_keep:][mask[-logits_to_keep:]].tolist(),
-            )
-            for row, mask in zip(input_ids, attention_mask.bool(), strict=True)
-        ]
-        size = batch_size or len(rows)
-        pieces = [self._logprobs_of(model, rows[start : start + size]) for start in range(0, len(rows), size)]
-        logprobs, entropies = (torch.cat(column) for column in zip(*pieces, strict=True))
-        empty = torch.zeros(counts.shape, device=counts.device)
-        return empty.masked_scatter(counts, logprobs), empty.masked_scatter(counts, entropies), None
+        rows = rows_of(input_ids, attention_mask, logits_to_keep)
+        most_tokens = self._config.tokens_per_forward
+        if batch_size is None:
+            parts = [list(range(len(rows)))]  # the rows of an update's forward
+        elif most_tokens is None:
+            parts = by_rows(range(len(rows)), batch_size)
+        else:
+            parts = by_tokens(rows, range(len(rows)), most_tokens)
+        pieces = [self._logprobs_of(model, [rows[n] for n in part], with_entropy=compute_entropy) for part in parts]
+        order = torch.tensor([number for part in parts for number in part]).argsort()
+        lengths = [len(rows[number][1]) for part in parts for number in part]
+        logprobs, entropies = (
+            torch.zeros(counts.shape, device=counts.device).masked_scatter(counts, reordered(column, lengths, order))
+            for column in zip(*pieces, strict=True)
+        )
+        return logprobs, entropies if compute_entropy else None, None
 
     def _autocast(self) -> Any:
         """On a CPU only losses are computed in bfloat16: sampling would convert all weights again for every token."""
@@ -243,27 +250,47 @@ class SimRlTrainer(GRPOTrainer):  # type: ignore[misc]
             return torch.autocast("cpu", torch.bfloat16, enabled=uses_bfloat16(self._config.precision, "cpu"))
         return self.accelerator.autocast()
 
-    def _logprobs_of(self, model: Any, rows: Sequence[tuple[list[int], list[int]]]) -> tuple[Tensor, Tensor]:
+    def _logprobs_of(self, model: Any, rows: Sequence[Row], *, with_entropy: bool) -> tuple[Tensor, Tensor]:
         batch = {name: tensor.to(self.accelerator.device) for name, tensor in pack(rows).items()}
         labels = batch.pop("labels")
+        then = partial(token_logprobs, labels=labels, temperature=self.temperature, with_entropy=with_entropy)
         with self._autocast():
-            result: tuple[Tensor, Tensor] = model(
-                **batch, then=partial(token_logprobs, labels=labels, temperature=self.temperature)
-            )
+            result: tuple[Tensor, Tensor] = model(**batch, then=then)
         return result
 
 
-def split_rows(batch: Batch | None, parts: int) -> list[Batch | None]:
-    """Rows in `parts` runs of like size, empty ones (None) first so that a device's last forward has rows.
+def rows_of(input_ids: Tensor, attention_mask: Tensor, completion_length: int) -> list[Row]:
+    """Padded (B, T) ids, the last `completion_length` of them completions -> rows without padding."""
+    # In one copy: from a GPU each of these small slices would be waited for.
+    ids, counts = input_ids.cpu(), attention_mask.bool().cpu()
+    cut = ids.shape[1] - completion_length
+    return [
+        (row[:cut][mask[:cut]].tolist(), row[cut:][mask[cut:]].tolist()) for row, mask in zip(ids, counts, strict=True)
+    ]
 
+
+def reordered(pieces: Sequence[Tensor], lengths: Sequence[int], order: Tensor) -> Tensor:
+    """Values of rows of these lengths, one row behind the other, with the rows in another order."""
+    rows = torch.split(torch.cat(list(pieces)), list(lengths))
+    return torch.cat([rows[number] for number in order.tolist()])
+
+
+def split_rows(batch: Batch | None, parts: int, *, most_tokens: int | None = None) -> list[Batch | None]:
+    """Rows in `parts` runs, empty ones (None) first so that a device's last forward has rows.
+
+    The runs are of like size, or as few as hold `most_tokens` tokens each; `parts` is the most there can be.
     `weight` makes the mean over a part's rows, divided by `parts`, add up to the mean over all rows.
     """
     if batch is None:
         return [None] * parts
     rows = len(batch["prompt_ids"])
-    runs = sorted(torch.arange(rows).tensor_split(parts), key=len)
-    split: list[Batch | None] = []
-    for run in runs:
+    runs = [run.tolist() for run in torch.arange(rows).tensor_split(parts) if len(run)]
+    if most_tokens is not None:
+        ids, counts = (torch.cat([batch[f"prompt_{of}"], batch[f"completion_{of}"]], dim=1) for of in ("ids", "mask"))
+        by_load = by_tokens(rows_of(ids, counts, batch["completion_ids"].shape[1]), range(rows), most_tokens)
+        runs = by_load if len(by_load) <= parts else runs
+    split: list[Batch | None] = [None] * (parts - len(runs))
+    for run in sorted(runs, key=len):
         part = {name: tensor[run] if tensor.ndim else tensor for name, tensor in batch.items()}
-        split.append(part | {"weight": torch.tensor(len(run) * parts / rows)} if len(run) else None)
+        split.append(part | {"weight": torch.tensor(len(run) * parts / rows)})
     return split

@@ -139,13 +139,18 @@ def test_prompt_ids_are_the_codecs(student, examples, tmp_path):
     assert trainer._tokenize_prompts(prompts)[0] == [codec.prompt_ids(example) for example in examples]
 
 
-def test_log_probabilities_equal_those_of_rows_computed_alone(student, examples, tmp_path):
-    trainer = make_trainer(student, examples, tmp_path, temperature=0.5)
+@pytest.mark.parametrize(
+    ("budget", "batch_size"), [(None, None), (None, 2), (5, 2)], ids=["at once", "by rows", "by tokens"]
+)
+def test_log_probabilities_equal_those_of_rows_computed_alone(student, examples, tmp_path, budget, batch_size):
+    trainer = make_trainer(student, examples, tmp_path, temperature=0.5, tokens_per_forward=budget)
     prompts = [[5, 6, 7], [5, 6, 7], [9, 8]]
     completions = [[1, 2], [3], [4, 5, 6]]
     ids = torch.tensor([[5, 6, 7, 1, 2, 0], [5, 6, 7, 3, 0, 0], [0, 9, 8, 4, 5, 6]])
     mask = torch.tensor([[1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 0, 0], [0, 1, 1, 1, 1, 1]])
-    logprobs, entropies, _ = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, 3)
+    ask = (trainer.model, ids, mask, 3, batch_size)
+    logprobs, entropies, _ = trainer._get_per_token_logps_and_entropies(*ask, compute_entropy=True)
+    assert trainer._get_per_token_logps_and_entropies(*ask)[1] is None
     for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
         logits = trainer.model(input_ids=torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1] / 0.5
         distribution = torch.distributions.Categorical(logits=logits)
@@ -223,6 +228,34 @@ def test_every_row_weighs_the_same_however_the_step_is_split():
         assert [part is None for part in split] == sorted((part is None for part in split), reverse=True)
         total = sum(part["loss"].mean() * part["weight"] / parts for part in split if part is not None)
         assert total.item() == pytest.approx(4.0)
+
+
+def test_a_token_budget_fills_forwards_and_leaves_the_others_empty():
+    ids = torch.tensor([[7, 7, 7, 7]] * 4 + [[0, 0, 0, 5]] * 2)
+    batch = {
+        "prompt_ids": ids,
+        "prompt_mask": (ids != 0).long(),
+        "completion_ids": torch.ones(6, 2).long(),
+        "completion_mask": torch.tensor([[1, 1]] * 5 + [[1, 0]]),
+        "loss": torch.arange(6.0),
+    }
+    split = grpo.split_rows(batch, 6, most_tokens=8)
+    parts = [part["loss"].tolist() for part in split if part is not None]
+    assert split[:3] == [None] * 3
+    assert sorted(parts) == [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]  # 4 + 2 * 2, 4 + 2 * 2 and 1 + 2 + 1 tokens
+    total = sum(part["loss"].mean() * part["weight"] / 6 for part in split if part is not None)
+    assert total.item() == pytest.approx(2.5)
+    assert [len(part["loss"]) for part in grpo.split_rows(batch, 2, most_tokens=8)] == [3, 3]
+
+
+def test_a_step_filled_by_tokens_is_the_same_step(student, examples, tmp_path, rewards):
+    by_rows = run(student, examples, tmp_path / "rows", tuning=FULL, steps=1)
+    by_tokens = run(student, examples, tmp_path / "tokens", tuning=FULL, steps=1, tokens_per_forward=400)
+    expected = weights(by_rows)
+    for name, tensor in weights(by_tokens).items():
+        torch.testing.assert_close(tensor, expected[name], atol=2e-3, rtol=2e-3)
+    for name in ("loss", "reward", "grad_norm"):
+        assert log(tmp_path / "tokens")[0][name] == pytest.approx(log(tmp_path / "rows")[0][name], rel=1e-3, abs=1e-6)
 
 
 @pytest.mark.parametrize("tuning", [LORA, FULL], ids=["lora", "full"])
