@@ -37,6 +37,10 @@ class Phases:
         self.synchronize()
         self._since, self.on = time.perf_counter(), True
 
+    def stop(self) -> None:
+        self._turn()
+        self.on = False
+
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         if not self.on:
