@@ -19,6 +19,7 @@ from star_edge.cli.parity import parity
 from star_edge.cli.publish import publish
 from star_edge.cli.recipes import recipes
 from star_edge.cli.report import report
+from star_edge.cli.results import results
 from star_edge.cli.reward import reward
 from star_edge.cli.score import score
 from star_edge.cli.validate import validate
@@ -38,5 +39,19 @@ def main() -> None:
     """
 
 
-for command in (distill, export, validate, parity, report, evaluate, score, publish, recipes, data, reward, doctor):
+for command in (
+    distill,
+    export,
+    validate,
+    parity,
+    report,
+    evaluate,
+    score,
+    results,
+    publish,
+    recipes,
+    data,
+    reward,
+    doctor,
+):
     main.add_command(command)

