@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from star_edge.contracts import Generation
+from star_edge.models.attention import decoding_attention
 from star_edge.models.load import LoadedModel
 from star_edge.progress import Progress, or_quiet
 
@@ -80,6 +81,13 @@ def decode_rows(
     Returns: for each row its new ids without the end token, and whether it ended by itself. A row that has ended
     leaves the batch, so the last steps of a long row are not paid for all.
     """
+    with decoding_attention(loaded.model):
+        return _decode_rows(loaded, rows, max_new_tokens, pick)
+
+
+def _decode_rows(
+    loaded: LoadedModel, rows: Sequence[Sequence[int]], max_new_tokens: int, pick: Pick
+) -> list[tuple[list[int], bool]]:
     new_ids: list[list[int]] = [[] for _ in rows]
     stopped = [False] * len(rows)
     live = list(range(len(rows)))
