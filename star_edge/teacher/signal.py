@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from star_edge.distill.ckd_loss import most_likely
 from star_edge.models.packing import MODEL_INPUTS
 from star_edge.teacher.shards import CacheRow
 
@@ -70,11 +71,29 @@ class LiveSignal:
         return ids, logprobs
 
     def _top(self, hidden: Tensor, head: Tensor) -> tuple[Tensor, Tensor]:
-        # A bfloat16 model's logits are read to a tenth of a nat unless its last product is made in float32.
-        columns, pieces = head.float().T, []
+        narrow = multiplies_into_float32(hidden) and head.dtype == hidden.dtype
+        weight = head if narrow else head.float()
+        pieces: list[tuple[Tensor, Tensor]] = []
         for states in torch.split(hidden, self._chunk):
-            logits = states.float() @ columns
-            top = logits[:, : self._vocabulary].topk(self._top_k, dim=-1)
-            pieces.append((top.indices, top.values - logits.logsumexp(dim=-1, keepdim=True)))
+            logits = float32_product(states, weight)
+            tokens = most_likely(logits[:, : self._vocabulary], self._top_k)
+            values, order = logits.gather(1, tokens).sort(dim=1, descending=True)
+            pieces.append((tokens.gather(1, order), values - logits.logsumexp(dim=-1, keepdim=True)))
         ids, logprobs = zip(*pieces, strict=True)
         return torch.cat(ids), torch.cat(logprobs)
+
+
+def multiplies_into_float32(states: Tensor) -> bool:
+    """Whether these bfloat16 states can be multiplied with float32 results: on a GPU, by torch 2.8 and later."""
+    return states.is_cuda and states.dtype == torch.bfloat16 and hasattr(torch.ops.aten.mm, "dtype")
+
+
+def float32_product(states: Tensor, weight: Tensor) -> Tensor:
+    """(n, H) states times (V, H) weight -> (n, V) float32 logits, not differentiable where the weight is narrow.
+
+    A bfloat16 model's logits are read to a tenth of a nat unless its last product is summed and kept in float32.
+    """
+    if weight.dtype == torch.bfloat16:
+        product: Tensor = torch.ops.aten.mm.dtype(states, weight.T, torch.float32)
+        return product
+    return states.float() @ weight.T
