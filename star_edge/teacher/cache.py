@@ -23,6 +23,7 @@ from star_edge.models.sampling import vocabulary_size
 from star_edge.progress import Progress, or_quiet
 from star_edge.teacher.engine_rollout import Engine, sample_by_engine
 from star_edge.teacher.rollout import sample
+from star_edge.teacher.scoring import Scorer
 from star_edge.teacher.shards import CacheRow, ShardEntry, read_shard, shard_entry, write_shard
 
 CACHE = "cache.json"
@@ -104,17 +105,18 @@ def build(
     _claim(out, settings)
     size = max(1, config.rows_per_shard // config.rollouts)
     parts = [examples[start : start + size] for start in range(0, len(examples), size)]
+    scorer = None if engine is None else Scorer(loaded, top_k=config.top_k)
     entries: list[ShardEntry] = []
     top_k = min(config.top_k, vocabulary_size(codec.tokenizer))
     for number, part in enumerate(parts):
         path = out / f"shard-{number:05d}.safetensors"
         if not path.exists():
             what = f"teacher cache, part {number + 1} of {len(parts)}"
-            if engine is None:
+            if engine is None or scorer is None:
                 rollouts = sample(loaded, codec, part, config, seed=seed, progress=progress, what=what)
             else:
                 progress.line(f"  {what}")
-                rollouts = sample_by_engine(engine, loaded, codec, part, config, seed=seed + number)
+                rollouts = sample_by_engine(engine, scorer, codec, part, config, seed=seed + number)
             write_shard(path, list(rollouts), top_k)
         entries.append(shard_entry(path))
     rows, positions = sum(entry.rows for entry in entries), sum(entry.positions for entry in entries)

@@ -11,7 +11,6 @@ from typing import Protocol
 
 from star_edge.contracts import Example, TeacherCacheConfig
 from star_edge.data.chat import ChatCodec
-from star_edge.models.load import LoadedModel
 from star_edge.models.packing import Tokens
 from star_edge.teacher.rollout import Drawn, Rollout, worth_keeping
 from star_edge.teacher.scoring import Scorer
@@ -29,15 +28,14 @@ class Engine(Protocol):
 
 def sample_by_engine(
     engine: Engine,
-    loaded: LoadedModel,
+    scorer: Scorer,
     codec: ChatCodec,
     examples: Sequence[Example],
     config: TeacherCacheConfig,
     *,
     seed: int,
 ) -> Iterator[Rollout]:
-    """As `star_edge.teacher.rollout.sample`, drawn by an engine that holds the same weights as `loaded`."""
-    scorer = Scorer(loaded, top_k=config.top_k)
+    """As `star_edge.teacher.rollout.sample`, drawn by an engine that holds the same weights as the scorer's model."""
     prompts = [codec.prompt_ids(example) for example in examples]
     drawn = engine.sample(
         prompts,

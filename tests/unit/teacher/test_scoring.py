@@ -64,7 +64,7 @@ class Parrot:
 def test_an_engine_and_sampling_here_make_the_same_rollouts(chatty, codec, examples, rollouts):
     engine = Parrot(rollouts)
     config = TeacherCacheConfig(rollouts=3, temperature=0.7, max_new_tokens=6, top_k=5)
-    made = list(sample_by_engine(engine, chatty, codec, examples, config, seed=5))
+    made = list(sample_by_engine(engine, Scorer(chatty, top_k=5), codec, examples, config, seed=5))
     assert engine.asked == {"copies": 3, "temperature": 0.7, "max_new_tokens": 6, "seed": 5}
     assert {(r.example_id, r.prompt_ids, r.completion_ids, r.text) for r in made} == {
         (r.example_id, r.prompt_ids, r.completion_ids, r.text) for r in rollouts
