@@ -142,11 +142,14 @@ def write_tiny_qwen2(folder: Path, template: str, *, seed: int = 0) -> Path:
     return _save(Qwen2ForCausalLM, config, folder, tokenizer, template, seed)
 
 
-def write_tiny_qwen3(folder: Path, template: str, *, seed: int = 0) -> Path:
-    """A qwen3 model folder: norms over queries and keys, and heads that are wider together than the hidden state."""
+def write_tiny_qwen3(folder: Path, template: str, *, seed: int = 0, tied: bool = True) -> Path:
+    """A qwen3 model folder: norms over queries and keys, and heads that are wider together than the hidden state.
+
+    The small ones tie head and embedding, the large ones do not.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = qwen2_tokenizer()
-    sizes = {**_sizes(tokenizer), "head_dim": 2 * HIDDEN_SIZE // 4}
+    sizes = {**_sizes(tokenizer), "head_dim": 2 * HIDDEN_SIZE // 4, "tie_word_embeddings": tied}
     config = Qwen3Config(vocab_size=QWEN2_PADDED_VOCABULARY, rope_theta=1000000.0, **sizes)
     return _save(Qwen3ForCausalLM, config, folder, tokenizer, template, seed)
 

@@ -20,11 +20,16 @@ Row: TypeAlias = tuple[Tokens, Tokens]
 
 
 class ShuffledPrompts(Sampler[int]):
-    """Row numbers with the prompts in random order; the order depends on the seed and the epoch alone."""
+    """Row numbers with the prompts in random order; the order depends on the seed and the epoch alone.
 
-    def __init__(self, rows: Sequence[Row], *, seed: int) -> None:
+    The last step of an epoch is filled up with the number behind the last row, which stands for no row: accelerate
+    would fill it with rows that the epoch has had, so that several processes learnt them twice.
+    """
+
+    def __init__(self, rows: Sequence[Row], *, rows_per_step: int, seed: int) -> None:
         self._groups = same_prompt(rows, range(len(rows)))
         self._rows = len(rows)
+        self._missing = -len(rows) % rows_per_step
         self._seed = seed
         self._epoch = 0
 
@@ -33,12 +38,13 @@ class ShuffledPrompts(Sampler[int]):
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return self._rows
+        return self._rows + self._missing
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
         for place in torch.randperm(len(self._groups), generator=generator).tolist():
             yield from self._groups[place]
+        yield from [self._rows] * self._missing
 
 
 def same_prompt(rows: Sequence[Row], numbers: Sequence[int]) -> list[list[int]]:

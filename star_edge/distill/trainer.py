@@ -34,6 +34,7 @@ from star_edge.distill.training import (
     rows_per_device,
     run_to_end,
     save_result,
+    shard_exactly,
     uses_bfloat16,
 )
 from star_edge.distill.watch import MakeWatch
@@ -81,7 +82,11 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         add_counted_forward(model)
         if self._compiles:
             compile_layers(model)
-        super().__init__(model=model, args=args, data_collator=self._step, train_dataset=range(len(rows)))
+        super().__init__(model=model, args=args, data_collator=self._step, train_dataset=range(len(rows) + 1))
+        shortest = min(range(len(rows)), key=lambda number: len(rows[number][0]) + len(rows[number][1]))
+        self._spare = self._packed([shortest])
+        if self.is_fsdp_enabled:
+            shard_exactly(self.accelerator.state.fsdp_plugin, bfloat16=args.bf16)
         # The loss is divided by the whole step's counted tokens below, so the Trainer must not divide it again.
         self.model_accepts_loss_kwargs = True
         self._budget = None if optimizer.minutes is None else TimeBudget(optimizer.minutes, agree=self._mean)
@@ -89,15 +94,21 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
             self.add_callback(self._budget)
 
     def _step(self, numbers: Sequence[int]) -> dict[str, list[Batch]]:
-        """A device's share of a step, cut into forwards."""
+        """A device's share of a step, cut into forwards; none when an epoch's last step has no row left for it."""
+        numbers = [number for number in numbers if number < len(self._rows)]
+        if not numbers:
+            return {"forwards": []}
         if self._config.tokens_per_forward is None:
             parts = by_rows(numbers, self._config.rows_per_forward)
         else:
             parts = by_tokens(self._rows, numbers, self._config.tokens_per_forward)
-        return {"forwards": [pack([self._rows[n] for n in part]) | {"rows": part} for part in parts]}
+        return {"forwards": [self._packed(part) for part in parts]}
+
+    def _packed(self, numbers: list[int]) -> Batch:
+        return pack([self._rows[number] for number in numbers]) | {"rows": numbers}
 
     def _get_train_sampler(self, train_dataset: Any = None) -> ShuffledPrompts:
-        return ShuffledPrompts(self._rows, seed=self.args.seed)
+        return ShuffledPrompts(self._rows, rows_per_step=self._config.rows_per_step, seed=self.args.seed)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """The schedule of the arguments; within a time budget it ends with the time, if that is earlier."""
@@ -120,10 +131,9 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         forwards = inputs["forwards"]
         counted, most = self._over_devices(sum(len(batch["labels"]) for batch in forwards), len(forwards))
         work: list[tuple[Batch, float]] = [(batch, counted) for batch in forwards]
-        if self.is_fsdp_enabled:
-            # Every forward gathers weights from all devices, so all need as many: the spare ones count for nothing.
-            shortest = min(forwards, key=lambda batch: batch["input_ids"].shape[1])
-            work = [(shortest, math.inf)] * (most - len(forwards)) + work
+        # Each device takes part when gradients are exchanged; under FSDP in every forward too, which gathers weights.
+        needed = most if self.is_fsdp_enabled else 1
+        work = [(self._spare, math.inf)] * (needed - len(forwards)) + work  # spare ones count for nothing
         total = torch.zeros((), device=self.args.device)
         for number, (batch, positions) in enumerate(work, start=1):
             with nullcontext() if number == len(work) else self.accelerator.no_sync(model):

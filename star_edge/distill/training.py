@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
 from transformers.trainer_callback import TrainerControl, TrainerState
 
@@ -46,6 +47,22 @@ def rows_per_device(rows_per_step: int, rows_per_forward: int, *, what: str) -> 
 def is_sharded() -> bool:
     """Whether this launch shards weights over its processes (FSDP, as accelerate's launcher announces it)."""
     return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+
+
+def shard_exactly(plugin: Any, *, bfloat16: bool) -> None:
+    """Let FSDP2 multiply in bfloat16 where asked, but add up gradients and hand over losses in float32.
+
+    accelerate's own setting rounds both to bfloat16.
+
+    Args:
+        plugin: accelerate's `FullyShardedDataParallelPlugin`.
+    Raises: TrainingError: the first version of FSDP, whose flat weights the trainers here do not know.
+    """
+    if plugin.fsdp_version != 2:
+        raise TrainingError("FSDP version 1 is not supported; set fsdp_version: 2 in the config of accelerate")
+    plugin.mixed_precision_policy = MixedPrecisionPolicy(
+        param_dtype=torch.bfloat16 if bfloat16 else None, reduce_dtype=torch.float32
+    )
 
 
 def uses_bfloat16(precision: Precision, device: str) -> bool:

@@ -17,20 +17,31 @@ def tokens(rows, part):
 
 def test_the_order_has_every_row_once_and_keeps_prompts_together():
     rows = rows_of(*[(3, 1, 2, 1)] * 40)
-    order = list(ShuffledPrompts(rows, seed=0))
+    order = list(ShuffledPrompts(rows, rows_per_step=8, seed=0))
     assert sorted(order) == list(range(120)) != order
     assert all(order[place : place + 3] == [order[place] + step for step in range(3)] for place in range(0, 120, 3))
 
 
 def test_the_order_depends_on_seed_and_epoch_alone():
     rows = [((number,), (1, 2)) for number in range(50)]
-    sampler = ShuffledPrompts(rows, seed=0)
+    sampler = ShuffledPrompts(rows, rows_per_step=5, seed=0)
     first = list(sampler)
     sampler.set_epoch(1)
     assert list(sampler) != first
     sampler.set_epoch(0)
     assert list(sampler) == first
-    assert list(ShuffledPrompts(rows, seed=1)) != first
+    assert list(ShuffledPrompts(rows, rows_per_step=5, seed=1)) != first
+
+
+@pytest.mark.parametrize(("rows_per_step", "filling"), [(4, []), (8, []), (16, [40] * 8), (48, [40] * 8)])
+def test_the_last_step_is_filled_up_with_what_stands_for_no_row(rows_per_step, filling):
+    rows = [((number,), (1, 2)) for number in range(40)]
+    sampler = ShuffledPrompts(rows, rows_per_step=rows_per_step, seed=0)
+    order = list(sampler)
+    assert len(order) == len(sampler)
+    assert len(order) % rows_per_step == 0
+    assert sorted(order[:40]) == list(range(40))
+    assert order[40:] == filling
 
 
 @pytest.mark.parametrize(

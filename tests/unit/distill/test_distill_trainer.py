@@ -225,7 +225,13 @@ def test_the_full_logits_are_never_computed(student, tmp_path, monkeypatch):
     model = load(student, device="cpu", trainable=True).model
     add_counted_forward(model)
     monkeypatch.setattr(module, "add_counted_forward", lambda model: None)
-    monkeypatch.setattr(model.lm_head, "forward", None)
+    counted = model.lm_head.forward
+
+    def never_of_everything(hidden, then=None):
+        assert then is not None
+        return counted(hidden, then=then)
+
+    monkeypatch.setattr(model.lm_head, "forward", never_of_everything)
     optimizer = replace(OPTIMIZER, max_steps=1)
     args = training_arguments(optimizer, tmp_path, rows=6, device="cpu", seed=1)
     rows = [(row.prompt_ids, row.completion_ids) for row in encoded_rows(6)]
