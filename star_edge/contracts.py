@@ -279,8 +279,8 @@ class TeacherCacheConfig:
     """Rollouts per prompt and the top-k log-probabilities kept of each completion position.
 
     use_vllm: vLLM draws the completions, in `vllm_memory_share` of the GPU's memory; the teacher then only reads them.
-    rows_per_shard: rows of a file, and completions that vLLM is asked for at a time: each call waits for its longest, so
-        a few thousand are faster, and more is done again after a kill.
+    rows_per_shard: rows of a file, and completions that vLLM is asked for at a time: each call waits for its longest,
+        so a few thousand are faster, and more is done again after a kill.
     """
 
     prompts: int | None = None
