@@ -13,6 +13,7 @@ from star_edge.data.known import SUITES, Texts
 from star_edge.data.lengths import Lengths
 from star_edge.data.mix import MixCounts
 from star_edge.data.overlap import overlap, overlap_with_texts
+from star_edge.data.quota import kind_of
 from star_edge.data.reading import Collected
 
 
@@ -32,7 +33,7 @@ def summarise(
             the counts are a measurement and no promise.
     """
     return {
-        **{side: describe(examples, collected.tokens) for side, examples in sides.items()},
+        **{side: _side(side, examples, collected.tokens) for side, examples in sides.items()},
         "split": split,
         "sources": [dataclasses.asdict(tally) for tally in collected.tallies],
         "mix": None if mix is None else dataclasses.asdict(mix),
@@ -49,12 +50,12 @@ def _compared(sides: Mapping[str, Sequence[Example]], name: str) -> list[Example
     return [example for side in names for example in sides[side]]
 
 
-def describe(examples: Sequence[Example], tokens: Mapping[str, Lengths]) -> dict[str, Any]:
-    """Rows, kinds, sources, tools and lengths of one side."""
+def _side(side: str, examples: Sequence[Example], tokens: Mapping[str, Lengths]) -> dict[str, Any]:
+    """Rows, kinds, sources, tools and lengths; prompts without an answer have no kind."""
     lengths = [tokens[example.id] for example in examples]
     return {
         "rows": len(examples),
-        "kinds": dict(Counter(example.kind or "unknown" for example in examples).most_common()),
+        "kinds": {} if side == "unlabelled" else dict(Counter(map(kind_of, examples)).most_common()),
         "sources": dict(Counter(example.source for example in examples).most_common()),
         "tools_offered": len({tool["name"] for example in examples for tool in example.tools}),
         "tools_called": len({call.name for example in examples for call in example.target_calls}),

@@ -234,6 +234,15 @@ def test_summary_describes_both_sides(codec: ChatCodec, folder: Path) -> None:
     assert train["prompt_tokens"]["max"] == max(encoded.prompt_length for encoded in lengths)
 
 
+def test_kinds_that_rows_do_not_state_are_counted_on_both_sides(codec: ChatCodec, folder: Path) -> None:
+    two_tools = row("light", "on", tools=[{"name": "light"}, {"name": "note"}])
+    add_lines(folder, json.dumps(two_tools), json.dumps(row("light", "stated", kind="parallel")))
+    summary = summary_of(run(config("rows.jsonl", heldout=(SourceConfig(path="rows.jsonl.gz"),)), codec, folder))
+
+    assert summary["train"]["kinds"] == {"single": 20, "multiple": 1, "parallel": 1}
+    assert summary["heldout"]["kinds"] == {"single": 20}
+
+
 def test_paths_begin_in_the_recipes_folder_then_where_we_are(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -102,6 +103,23 @@ def test_thinking_is_switched_off_in_templates_that_ask(codec: ChatCodec) -> Non
     template = "{% if enable_thinking is defined and not enable_thinking %}quiet{% endif %}"
 
     assert ChatCodec(codec.tokenizer, template).prompt_text(REPLY) == "quiet"
+
+
+@pytest.mark.parametrize("row", [REPLY, ONE_CALL], ids=["reply", "call"])
+def test_qwen3s_own_template_closes_the_thinking_in_the_prompt(codec: ChatCodec, row: Example) -> None:
+    """Its prompt ends with an empty block, which the answer must not hold again."""
+    trl = importlib.util.find_spec("trl")
+    if (
+        trl is None
+        or trl.origin is None
+        or not (own := Path(trl.origin).parent / "chat_templates/qwen3.jinja").is_file()
+    ):
+        pytest.skip("needs Qwen3's template, which the package trl carries: pip install 'star-edge[train]'")
+    qwen3 = ChatCodec(codec.tokenizer, own.read_text(encoding="utf-8"))
+    encoded = qwen3.encode(row)
+
+    assert qwen3.prompt_text(row).endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+    assert codec.tokenizer.decode(encoded.completion_ids) == codec.tokenizer.decode(codec.encode(row).completion_ids)
 
 
 def test_calls_tag_token_ends_no_turn(tiny_qwen2: Path) -> None:

@@ -372,6 +372,7 @@ def test_unlabelled_prompts_go_to_a_file_of_their_own(folder: Folder) -> None:
 
     assert dataset.unlabelled_rows == len(read) == 9
     assert all(example.target == {"role": "assistant", "content": ""} for example in read)
+    assert summary_of(dataset)["unlabelled"]["kinds"] == {}, "without an answer there is no kind"
     assert not {example.id for example in read} & {example.id for example in train_of(dataset)}
     assert (tally["side"], tally["bad"], tally["too_long"], tally["over_cap"]) == ("unlabelled", 1, 1, 3)
     assert json.loads(dataset.unlabelled.read_text().splitlines()[0])["messages"][-1]["role"] == "user"

@@ -30,7 +30,7 @@ MIX = {
 SUMMARY = {
     "train": side(1500, multiple=1200, parallel=300),
     "heldout": side(10, multiple=10),
-    "unlabelled": side(5, unknown=5),
+    "unlabelled": side(5),
     "sources": [TALLY],
     "mix": MIX,
     "overlap": {"exact": 1, "ngram": 2},
@@ -67,7 +67,6 @@ def test_table_says(line: str) -> None:
 def test_unlabelled_prompts_have_no_kind_and_no_completion() -> None:
     shown = table(SUMMARY)
 
-    assert "unknown" not in shown
     assert "unlabelled: prompt tokens" in shown
     assert "unlabelled: completion tokens" not in shown
 
