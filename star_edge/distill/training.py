@@ -56,10 +56,16 @@ def shard_exactly(plugin: Any, *, bfloat16: bool) -> None:
 
     Args:
         plugin: accelerate's `FullyShardedDataParallelPlugin`.
-    Raises: TrainingError: the first version of FSDP, whose flat weights the trainers here do not know.
+    Raises: TrainingError: the first version of FSDP, whose flat weights the trainers here do not know, or activation
+        checkpointing, which would recompute layers outside the packed forward.
     """
     if plugin.fsdp_version != 2:
         raise TrainingError("FSDP version 1 is not supported; set fsdp_version: 2 in the config of accelerate")
+    if plugin.activation_checkpointing:
+        raise TrainingError(
+            "FSDP's activation checkpointing recomputes layers outside the packed forward; set "
+            "fsdp_activation_checkpointing: false in the config of accelerate, and a smaller tokens_per_forward"
+        )
     plugin.mixed_precision_policy = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16 if bfloat16 else None, reduce_dtype=torch.float32
     )
