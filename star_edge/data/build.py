@@ -113,6 +113,8 @@ class _Build:
         split: dict[str, Any] = {"by": "source"}
         if read and not self.config.heldout:
             parts, split = self.split(mixed(read), written)
+            for example in parts.mixed:
+                self.reader.collected.tally_of[example.id].kept -= 1
             read, held = [list(parts.train)], [*held, list(parts.heldout)]
         return _Sides(mixed([*written, *read]), mixed(held), split, unlabelled=unlabelled)
 
@@ -152,7 +154,9 @@ class _Build:
     ) -> tuple[ToolSplit, dict[str, Any]]:
         keep = frozenset(name for rows in written for example in rows for name in called_tools(example))
         parts = split_by_tool(examples, share=self.config.heldout_tool_share, seed=self.seed, keep=keep)
-        told = {"by": "called tool", "heldout_tools": parts.heldout_tools, "mixed_rows_dropped": parts.mixed_rows}
+        for example in parts.mixed:
+            self.reader.collected.tally_of[example.id].both_sides += 1
+        told = {"by": "called tool", "heldout_tools": parts.heldout_tools, "mixed_rows_dropped": len(parts.mixed)}
         return parts, told
 
     def split_pools(

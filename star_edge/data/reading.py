@@ -34,7 +34,8 @@ class Tally:
     """What became of the rows of one source: every row read is in one of the other counts.
 
     kept: rows written, of which `derived` became irrelevance rows. refused: by the chat template. exact, ngram: rows
-    that share the last request, or 13 words in a row, with a suite of `data.overlap_with`.
+    that share the last request, or 13 words in a row, with something in `data.overlap_with`. both_sides: rows that call
+    tools of both sides of the split by tool.
     """
 
     source: str
@@ -47,12 +48,13 @@ class Tally:
     too_long: int = 0
     exact: int = 0
     ngram: int = 0
+    both_sides: int = 0
     over_cap: int = 0
     not_drawn: int = 0
 
     def settle(self) -> None:
         """Call every row that is in no other count not drawn."""
-        lost = self.bad + self.refused + self.too_long + self.exact + self.ngram + self.over_cap
+        lost = self.bad + self.refused + self.too_long + self.exact + self.ngram + self.both_sides + self.over_cap
         self.not_drawn = self.read - self.kept - lost
 
 
@@ -68,12 +70,13 @@ class Candidate:
 
 @dataclass(slots=True)
 class Collected:
-    """All that reading leaves behind, kept rows excepted; `tokens` by row id."""
+    """All that reading leaves behind, kept rows excepted; `tokens` and `tally_of` by row id."""
 
     tallies: list[Tally] = field(default_factory=list)
     rejected: list[BadRow] = field(default_factory=list)
     ids: set[str] = field(default_factory=set)
     tokens: dict[str, Lengths] = field(default_factory=dict)
+    tally_of: dict[str, Tally] = field(default_factory=dict)
 
     def refuse(self, candidate: Candidate, error: DataError) -> None:
         """Record a row that the template cannot carry."""
@@ -128,6 +131,7 @@ class Reader:
         named = [dataclasses.replace(row, example=with_new_id(row.example, self.collected.ids)) for row in read]
         named.sort(key=lambda row: place(self.seed, row.example.id))
         tally.over_cap = len(named[source.cap :]) if source.cap is not None else 0
+        self.collected.tally_of.update((row.example.id, tally) for row in named)
         return named[: source.cap]
 
     def fitting(self, rows: Sequence[Candidate], measure: Measure | None = None) -> Iterator[tuple[Candidate, Lengths]]:
@@ -152,6 +156,7 @@ class Reader:
                     self.collected.tokens[kept[-1].id] = lengths
         drawn = self._drawn(kept, source.cap)
         tally.over_cap, tally.kept = len(kept) - len(drawn), len(drawn)
+        self.collected.tally_of.update((example.id, tally) for example in drawn)
         return drawn
 
     def _drawn(self, kept: list[Example], cap: int | None) -> list[Example]:

@@ -12,12 +12,15 @@ from star_edge.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class ToolSplit:
-    """`heldout_tools` are called in no training row, neither in the answer nor earlier in the conversation."""
+    """`heldout_tools` are called in no training row, neither in the answer nor earlier in the conversation.
+
+    mixed: the rows that call tools of both sides and are on neither.
+    """
 
     train: tuple[Example, ...]
     heldout: tuple[Example, ...]
     heldout_tools: tuple[str, ...]
-    mixed_rows: int
+    mixed: tuple[Example, ...]
 
 
 def called_tools(example: Example) -> frozenset[str]:
@@ -53,7 +56,7 @@ def split_by_tool(
         train=tuple(example for example, is_heldout in sides if is_heldout is False),
         heldout=tuple(example for example, is_heldout in sides if is_heldout is True),
         heldout_tools=tuple(sorted(held)),
-        mixed_rows=sum(is_heldout is None for _, is_heldout in sides),
+        mixed=tuple(example for example, is_heldout in sides if is_heldout is None),
     )
 
 

@@ -15,6 +15,7 @@ LOSSES = {
     "too_long": "too long",
     "exact": "exact",
     "ngram": "13-word",
+    "both_sides": "both sides",
     "over_cap": "over cap",
     "not_drawn": "not drawn",
 }
@@ -86,6 +87,8 @@ def _sources(summary: Mapping[str, Any]) -> list[str]:
 
 def _notes(summary: Mapping[str, Any]) -> list[str]:
     lines = []
+    if mixed := summary["split"].get("mixed_rows_dropped"):
+        lines.append(f"rows that call held-out tools and others, dropped by the split: {_number(mixed)}")
     if (mix := summary["mix"]) is not None:
         if summary["train"]["rows"] < mix["wanted_rows"]:
             lines.append(f"the sources hold fewer rows than the {_number(mix['wanted_rows'])} wanted")

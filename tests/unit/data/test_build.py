@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from star_edge import recipe as recipes
 from star_edge.calls.template import HERMES
-from star_edge.contracts import DataConfig, Dataset, SourceConfig
+from star_edge.contracts import DataConfig, Dataset, MixConfig, SourceConfig
 from star_edge.data.build import build
 from star_edge.data.chat import ChatCodec
 from star_edge.data.reading import find_file, source_name
@@ -129,6 +129,20 @@ def test_rows_without_a_heldout_source_are_split_by_called_tool(codec: ChatCodec
     assert len(heldout) == 1
     assert not train & heldout
     assert summary_of(dataset)["split"]["heldout_tools"] == sorted(heldout)
+
+
+@pytest.mark.parametrize("mix", [None, MixConfig(rows=100)])
+def test_rows_that_the_split_drops_are_counted_as_lost(codec: ChatCodec, folder: Path, mix: MixConfig | None) -> None:
+    every = [{"name": tool, "arguments": {}} for tool in ("light", "volume", "note", "call")]
+    both = row("light", "all", tools=[{"name": call["name"]} for call in every])
+    both["messages"][-1]["tool_calls"] = every
+    add_lines(folder, json.dumps(both))
+    dataset = run(config("rows.jsonl", mix=mix), codec, folder)
+    (tally,) = losses_of(dataset)
+
+    assert tally == {"source": "rows.jsonl", "side": "train", "read": 21, "kept": 20, "both_sides": 1}
+    assert dataset.train_rows + dataset.heldout_rows == 20
+    assert summary_of(dataset)["split"]["mixed_rows_dropped"] == 1
 
 
 def test_heldout_source_is_taken_whole(codec: ChatCodec, folder: Path) -> None:

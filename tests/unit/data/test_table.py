@@ -20,7 +20,7 @@ def side(rows: int, **kinds: int) -> dict[str, Any]:
 
 TALLY = {
     "source": "own.jsonl", "side": "train", "read": 2000, "kept": 1500, "derived": 0, "bad": 0, "refused": 0,
-    "too_long": 17, "exact": 2, "ngram": 0, "over_cap": 0, "not_drawn": 481,
+    "too_long": 17, "exact": 2, "ngram": 0, "both_sides": 3, "over_cap": 0, "not_drawn": 478,
 }  # fmt: skip
 MIX = {
     "wanted_rows": 1800, "quotas": {"ask_missing": {"wanted": 90, "given": 4}, "parallel": {"wanted": 9, "given": 9}},
@@ -31,6 +31,7 @@ SUMMARY = {
     "train": side(1500, multiple=1200, parallel=300),
     "heldout": side(10, multiple=10),
     "unlabelled": side(5),
+    "split": {"by": "called tool", "heldout_tools": ["sing"], "mixed_rows_dropped": 3},
     "sources": [TALLY],
     "mix": MIX,
     "overlap": {"exact": 1, "ngram": 2},
@@ -49,8 +50,9 @@ SUMMARY = {
         "training: prompt tokens 12.3 11 1,234 2,000",
         "held-out: completion tokens 12.3 11 1,234 2,000",
         "own 1,500 100.0 %",
-        "file side read kept too long exact not drawn",
-        "own.jsonl training 2,000 1,500 17 2 481",
+        "file side read kept too long exact both sides not drawn",
+        "own.jsonl training 2,000 1,500 17 2 3 478",
+        "rows that call held-out tools and others, dropped by the split: 3",
         "the sources hold fewer rows than the 1,800 wanted",
         "ask_missing: 4 of the 90 rows wanted",
         "derived irrelevance rows: 30 near misses, 12 with unrelated tools",
@@ -72,9 +74,9 @@ def test_unlabelled_prompts_have_no_kind_and_no_completion() -> None:
 
 
 def test_without_a_mix_its_lines_are_missing() -> None:
-    shown = table({**SUMMARY, "mix": None, "overlap_with": {}})
+    shown = table({**SUMMARY, "mix": None, "overlap_with": {}, "split": {"by": "source"}})
 
-    assert not any(word in shown for word in ("distractors", "masked", "derived", "bfcl"))
+    assert not any(word in shown for word in ("distractors", "masked", "derived", "bfcl", "split"))
 
 
 @pytest.mark.parametrize(
