@@ -91,7 +91,7 @@ def _differences(rows: Sequence[Row], results: Mapping[str, Any]) -> list[Differ
 
     Raises: ArtifactError: the results do not say which cases were exact.
     """
-    from star_edge.evaluate.intervals import paired_bootstrap
+    from star_edge.evaluate.intervals import stratified_bootstrap
 
     exact = results.get("exact_calls")
     if exact is None:
@@ -103,8 +103,10 @@ def _differences(rows: Sequence[Row], results: Mapping[str, Any]) -> list[Differ
     found = []
     for label, reference in pairs:
         if exact[label]:
-            points = [100 * share for share in paired_bootstrap(exact[label], exact[reference])]
-            found.append(Difference(label, reference, len(exact[label]), *points))
+            gaps = [ours - theirs for ours, theirs in zip(exact[label], exact[reference], strict=True)]
+            low, high = stratified_bootstrap([(1.0, gaps, [1] * len(gaps))])
+            mean = sum(gaps) / len(gaps)
+            found.append(Difference(label, reference, len(gaps), 100 * mean, 100 * low, 100 * high))
     return found
 
 

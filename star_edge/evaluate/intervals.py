@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 Z_95 = 1.959963984540054
 
 
-def wilson(successes: int, n: int) -> tuple[float, float]:
+def wilson(successes: float, n: int) -> tuple[float, float]:
     """Wilson's score interval of a share, at 95 %.
 
+    Args:
+        successes: a whole number, or n times a mean of shares.
     Returns: low and high, both in [0, 1]; (0, 1) when n is 0, since nothing is known.
     Raises: ValueError: successes outside [0, n].
     Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
@@ -32,29 +34,8 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     return low, high
 
 
-def paired_bootstrap(
-    a: Sequence[float], b: Sequence[float], *, seed: int = 0, resamples: int = 2000
-) -> tuple[float, float, float]:
-    """Mean of a - b over the same cases, with a percentile bootstrap interval at 95 %.
-
-    Args:
-        a, b: one score per case, in the same order of cases.
-    Returns: mean difference, low, high.
-    Raises: ValueError: different lengths, or no case.
-    Source: Efron 1979, "Bootstrap methods: another look at the jackknife".
-    """
-    if len(a) != len(b) or not len(a):
-        raise ValueError(f"a paired bootstrap needs the same cases on both sides, not {len(a)} and {len(b)}")
-    differences = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
-    random = np.random.default_rng(seed)
-    n = len(differences)
-    means = np.array([differences[random.integers(0, n, n)].mean() for _ in range(resamples)])
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(differences.mean()), float(low), float(high)
-
-
 def stratified_bootstrap(
-    strata: Sequence[tuple[float, Sequence[int], Sequence[int]]], *, seed: int = 0, resamples: int = 10_000
+    strata: Sequence[tuple[float, Sequence[float], Sequence[int]]], *, seed: int = 0, resamples: int = 10_000
 ) -> tuple[float, float]:
     """Percentile bootstrap interval, at 95 %, of a weighted mean of rates whose cases are drawn within their stratum.
 
@@ -65,16 +46,45 @@ def stratified_bootstrap(
         strata: weight, and for each case its points and the points that were to be had (above 0); for a paired
             difference the points are one model's minus the other's.
     Returns: low and high.
-    Raises: ValueError: a stratum without cases.
+    Raises: ValueError: a stratum without cases, or with points for other cases than possible points.
     Source: Efron and Tibshirani 1993, "An introduction to the bootstrap", chapters 8 and 13.
     """
     random = np.random.default_rng(seed)
     means = np.zeros(resamples)
     for weight, points, possible in strata:
-        kinds, counts = np.unique(np.array([points, possible], dtype=np.int64), axis=1, return_counts=True)
+        kinds, counts = np.unique(np.array([points, possible], dtype=np.float64), axis=1, return_counts=True)
         if not len(counts):
             raise ValueError("a bootstrap needs cases in every stratum")
         drawn: NDArray[np.int64] = random.multinomial(counts.sum(), counts / counts.sum(), size=resamples)
         means += weight * (drawn @ kinds[0]) / (drawn @ kinds[1])
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
+
+
+def interval_of_shares(strata: Sequence[tuple[float, Sequence[int], Sequence[int]]]) -> tuple[float, float]:
+    """Interval, at 95 %, of a weighted mean of shares: the bootstrap's, and Wilson's where the bootstrap knows none.
+
+    Where all cases of a stratum have the same share, so has every resample, and the bootstrap would claim certainty.
+    The distances of Wilson's limits from such a share, over its number of cases, are added to the bootstrap's of the
+    other strata by their squares. One such stratum by itself has Wilson's interval.
+
+    Args:
+        strata: as in `stratified_bootstrap`.
+    Source: Zou and Donner 2008, "Construction of confidence limits about effect measures: a general approach".
+    """
+    varied = [stratum for stratum in strata if not _agree(*stratum[1:])]
+    value = sum(weight * sum(points) / sum(possible) for weight, points, possible in varied)
+    low, high = stratified_bootstrap(varied) if varied else (0.0, 0.0)
+    below, above = [value - low], [high - value]
+    for weight, points, possible in strata:
+        if _agree(points, possible):
+            share, n = points[0] / possible[0], len(points)
+            least, most = wilson(share * n, n)
+            value += weight * share
+            below.append(weight * (share - least))
+            above.append(weight * (most - share))
+    return max(0.0, value - math.hypot(*below)), min(1.0, value + math.hypot(*above))
+
+
+def _agree(points: Sequence[int], possible: Sequence[int]) -> bool:
+    return len({got / wanted for got, wanted in zip(points, possible, strict=True)}) == 1

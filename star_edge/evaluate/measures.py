@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from star_edge.contracts import Score, ScoreDifference
 from star_edge.errors import EvaluationError
-from star_edge.evaluate.intervals import stratified_bootstrap
+from star_edge.evaluate.intervals import interval_of_shares, stratified_bootstrap
 
 Points: TypeAlias = Mapping[str, tuple[int, int]]  # case id -> points got, points that were to be had (above 0)
 
@@ -55,8 +55,8 @@ class Measure:
         return sum(sum(stratum.possible) for stratum in self.strata)
 
     def score(self) -> Score:
-        """The number with its bootstrap interval."""
-        low, high = stratified_bootstrap([(s.weight, s.got, s.possible) for s in self.strata])
+        """The number with its interval."""
+        low, high = interval_of_shares([(s.weight, s.got, s.possible) for s in self.strata])
         return Score(self.label, self.value, self.n, low, high, self.is_aggregate)
 
 
