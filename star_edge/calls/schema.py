@@ -150,7 +150,7 @@ def _schema(raw: Any, where: str, depth: int) -> tuple[dict[str, Any], TypeHint]
             schema[key], wanted = _properties(value, where, depth)
             if wanted is not None and not isinstance(raw.get("required"), list):
                 schema["required"] = wanted
-        elif not (key in ("required", "optional") and isinstance(value, bool)):
+        elif not (key in ("required", "optional") and (value is None or isinstance(value, bool))):
             schema[key] = _keyword(key, value, where, depth)
     optional = hint.optional or raw.get("optional") is True or raw.get("required") is False
     return schema, TypeHint(hint.schema, optional)
@@ -175,11 +175,19 @@ def _properties(raw: Any, where: str, depth: int) -> tuple[dict[str, Any], list[
 def _keyword(key: str, value: Any, where: str, depth: int) -> Any:
     if key in ("items", "additionalProperties", "not") and isinstance(value, Mapping | str):
         return _schema(value, where, depth + 1)[0]
-    if key in _LISTS_OF_SCHEMAS and isinstance(value, list):
+    if key == "required" and not (isinstance(value, list) and all(isinstance(name, str) for name in value)):
+        raise ValueError(f"'required' of {where!r} must be a list of names, not {_shown(value)}")
+    if key in _LISTS_OF_SCHEMAS:
+        if not isinstance(value, list):
+            raise ValueError(f"{key!r} of {where!r} must be a list of schemas, not {_shown(value)}")
         return [_schema(item, where, depth + 1)[0] for item in value]
     if key in _MAPS_OF_SCHEMAS and isinstance(value, Mapping):
         return {name: _schema(item, name, depth + 1)[0] for name, item in value.items()}
     return value
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:40]
 
 
 def _type_hint(raw: Any, where: str) -> TypeHint:

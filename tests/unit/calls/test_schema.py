@@ -152,6 +152,15 @@ def test_a_given_required_list_is_kept():
         ({"name": "f", "parameters": {"a": {"type": "strnig"}}}, "parameter 'a': unknown type 'strnig'"),
         ({"name": "f", "parameters": {"a": {"type": 3}}}, "type of parameter 'a' must be a string"),
         ({"name": "f", "parameters": {"properties": {"a": {"properties": 3}}}}, "'properties' of 'a'"),
+        ({"name": "f", "parameters": {"properties": {}, "required": 3}}, "'required' of 'parameters' .* not 3"),
+        ({"name": "f", "parameters": {"properties": {"a": {}}, "required": "a"}}, "must be a list of names, not 'a'"),
+        ({"name": "f", "parameters": {"properties": {"a": {}}, "required": ["a", 3]}}, "must be a list of names"),
+        ({"name": "f", "parameters": {"properties": {"a": {"required": 5}}}}, "'required' of 'a' .* not 5"),
+        ({"name": "f", "parameters": {"properties": {}, "anyOf": 5}}, "'anyOf' of 'parameters' .* schemas, not 5"),
+        (
+            {"name": "f", "parameters": {"properties": {"a": {"oneOf": {"type": "int"}}}}},
+            "'oneOf' of 'a' must be a list",
+        ),
     ],
 )
 def test_a_bad_tool_is_refused_in_one_line(raw, reason):
@@ -228,7 +237,9 @@ JUNK = st.recursive(
     st.none() | st.booleans() | st.integers() | st.sampled_from(["object", "str", "List[int]", "f", ""]),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["name", "type", "properties", "items", "required", "a", "function"]), inner)
+        | st.dictionaries(
+            st.sampled_from(["name", "type", "properties", "items", "required", "anyOf", "a", "function"]), inner
+        )
     ),
     max_leaves=8,
 )
@@ -240,6 +251,11 @@ def test_junk_is_normalised_or_refused(raw):
     for normalise in (normalise_tool, normalise_call):
         with contextlib.suppress(DataError):
             normalise(raw)
+
+
+def test_a_null_list_of_required_names_is_none_at_all():
+    parameters = normalise_tool({"name": "f", "parameters": {"properties": {"a": {}}, "required": None}})["parameters"]
+    assert parameters == {"type": "object", "properties": {"a": {}}}
 
 
 def test_equal_tools_of_several_rows_are_read_once() -> None:
