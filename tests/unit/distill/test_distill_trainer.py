@@ -2,6 +2,7 @@ import json
 import math
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -450,6 +451,24 @@ def test_devices_that_cannot_share_a_step_are_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(TrainingError, match=r"optimizer.rows_per_step is 6|rows is 128, which 3 processes"):
         training.rows_per_device(128, 8, what="rows")
+
+
+@pytest.mark.parametrize(("bfloat16", "products"), [(True, torch.bfloat16), (False, None)])
+def test_sharded_sums_are_float32(bfloat16, products):
+    plugin = SimpleNamespace(fsdp_version=2, activation_checkpointing=False)
+    training.shard_exactly(plugin, bfloat16=bfloat16)
+    policy = plugin.mixed_precision_policy
+    assert (policy.param_dtype, policy.reduce_dtype, policy.output_dtype) == (products, torch.float32, None)
+
+
+@pytest.mark.parametrize(
+    ("version", "checkpointing", "message"),
+    [(1, False, "set fsdp_version: 2"), (2, True, "fsdp_activation_checkpointing: false")],
+)
+def test_sharding_that_would_go_wrong_is_refused(version, checkpointing, message):
+    plugin = SimpleNamespace(fsdp_version=version, activation_checkpointing=checkpointing)
+    with pytest.raises(TrainingError, match=message):
+        training.shard_exactly(plugin, bfloat16=True)
 
 
 # -------------------------------------------------------------------------------------------------------------- ckd
