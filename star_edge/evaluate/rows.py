@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from star_edge.contracts import Accuracy, Example, Score
+from star_edge.calls.parse import strip_end_tokens
+from star_edge.contracts import Example
 from star_edge.data.normalise import read_evaluation, refuse_bad
 from star_edge.errors import EvaluationError
 from star_edge.evaluate.measures import Measure, Stratum, SuiteScores
-from star_edge.evaluate.scores import CaseVerdict, accuracy, judge
+from star_edge.evaluate.scores import CaseVerdict, judge
 from star_edge.evaluate.selection import NO_OUTPUT, Missing, check_ids, evenly
 from star_edge.manifest import sha256_file
 
 
 class RowsSuite:
-    """A case is right when its calls are exactly those that are due, or when it rightly has none."""
+    """A case is right when its calls are exactly those that are due, or when it rightly has none but words."""
 
     def __init__(self, path: Path, limit: int | None = None) -> None:
         """Read the rows.
@@ -40,32 +40,41 @@ class RowsSuite:
         """As `star_edge.evaluate.suites.Suite.judge`."""
         check_ids(texts, wanted=self.ids, known=self._known, missing=missing)
         verdicts = [judge(example, texts[example.id]) for example in self.examples if example.id in texts]
-        reasons = {verdict.id: reason for verdict in verdicts if (reason := _reason(verdict)) is not None}
+        reasons = {v.id: reason for v in verdicts if (reason := _reason(v, texts[v.id])) is not None}
         if missing == "wrong":
             absent = [example for example in self.examples if example.id not in texts]
             verdicts += [_unanswered(example) for example in absent]
             reasons |= {example.id: NO_OUTPUT for example in absent}
+        measures = _measures(verdicts)
         return SuiteScores(
             suite=self.name,
             version=self.version,
-            scores=_scores(accuracy(verdicts)),
+            scores=tuple(measure.score() for measure in measures),
             verdicts={verdict.id: verdict.id not in reasons for verdict in verdicts},
             reasons=reasons,
-            measures=_measures(verdicts),
+            measures=measures,
         )
 
 
-def _reason(verdict: CaseVerdict) -> str | None:
+def _reason(verdict: CaseVerdict, text: str) -> str | None:
     """Why a row is wrong; None when it is right."""
-    if verdict.false_call:
-        return "calls where no call is due"
-    if not verdict.has_target_calls or verdict.exact_call:
+    if not verdict.has_target_calls:
+        return _reason_of_reply(verdict, text)
+    if verdict.exact_call:
         return None
     if verdict.malformed:
         return "a call that cannot be read"
     if verdict.missed_call:
         return "no call where one is due"
     return "other arguments than are due" if verdict.name else "other functions than are due"
+
+
+def _reason_of_reply(verdict: CaseVerdict, text: str) -> str | None:
+    if verdict.false_call:
+        return "calls where no call is due"
+    if verdict.malformed:
+        return "a call that cannot be read, where a reply is due"
+    return None if strip_end_tokens(text) else "an empty answer, where a reply is due"
 
 
 def _unanswered(example: Example) -> CaseVerdict:
@@ -84,14 +93,8 @@ def _unanswered(example: Example) -> CaseVerdict:
     )
 
 
-def _scores(rates: Accuracy) -> tuple[Score, ...]:
-    """The rates that concern any row, with their Wilson intervals."""
-    named = {field.name: getattr(rates, field.name) for field in dataclasses.fields(rates)}
-    return tuple(Score(label, rate.value, rate.n, rate.low, rate.high) for label, rate in named.items() if rate.n)
-
-
 def _measures(verdicts: Sequence[CaseVerdict]) -> tuple[Measure, ...]:
-    """The same rates case by case, for a comparison."""
+    """The rates that concern any row, case by case."""
     due = [verdict for verdict in verdicts if verdict.has_target_calls]
     points = {
         "exact_call": {verdict.id: (int(verdict.exact_call), 1) for verdict in due},

@@ -15,6 +15,7 @@ from star_edge.errors import DataError, EvaluationError
 from star_edge.evaluate.bfcl.cases import CATEGORIES
 from star_edge.evaluate.bfcl.suite import BfclSuite
 from star_edge.evaluate.bfcl.summary import aggregate_weights
+from star_edge.evaluate.intervals import wilson
 from star_edge.evaluate.suites import compare, open_suite
 
 SIZES = tiny_bfcl.sizes()
@@ -213,6 +214,30 @@ def test_rows_score_the_shares_of_function_calling(rows: Path) -> None:
         "plain-0": "calls where no call is due",
     }
     assert [id for id, ok in scores.verdicts.items() if not ok] == list(scores.reasons)
+
+
+def test_the_interval_of_arguments_is_over_cases(rows: Path) -> None:
+    texts = right(rows)
+    texts["request-0"] = texts["request-1"] = "No."
+    (argument,) = [score for score in open_suite(str(rows)).judge(texts).scores if score.label == "argument"]
+    over_pairs = wilson(round(argument.value * argument.n), argument.n)
+    assert argument.low < over_pairs[0] < over_pairs[1] < argument.high
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "an empty answer, where a reply is due"),
+        (" \n<|im_end|>", "an empty answer, where a reply is due"),
+        ("<tool_call>\n{broken", "a call that cannot be read, where a reply is due"),
+        ("No.<|im_end|>", None),
+    ],
+)
+def test_a_reply_is_due_and_has_words(text: str, reason: str | None, rows: Path) -> None:
+    scores = open_suite(str(rows)).judge({**right(rows), "plain-0": text})
+    assert scores.reasons == ({} if reason is None else {"plain-0": reason})
+    (false_call,) = [score for score in scores.scores if score.label == "false_call"]
+    assert false_call.value == 0
 
 
 def test_rows_without_replies_have_no_false_calls_to_speak_of(tmp_path: Path) -> None:
