@@ -79,9 +79,7 @@ def load(categories: Sequence[str] = CATEGORIES, *, wheel: Path | None = None) -
         wheel: a `bfcl-eval` wheel; fetched when None.
     Raises: EvaluationError: an unknown category, or a wheel that cannot be had or read.
     """
-    for category in categories:
-        if category not in CATEGORIES:
-            raise EvaluationError(f"no BFCL category {category!r}; choose from {', '.join(CATEGORIES)}")
+    check_categories(categories)
     path = wheel or bfcl_wheel.fetch()
     try:
         with zipfile.ZipFile(path) as archive:
@@ -90,15 +88,11 @@ def load(categories: Sequence[str] = CATEGORIES, *, wheel: Path | None = None) -
         raise EvaluationError(f"{path}: not the bfcl-eval {bfcl_wheel.VERSION} wheel ({error!r})") from error
 
 
-def user_texts(categories: Sequence[str] = CATEGORIES, *, wheel: Path | None = None) -> dict[str, tuple[str, ...]]:
-    """Case id -> what the user says in it, in order, as `star_edge.data.overlap.overlap_with_texts` wants them.
-
-    Raises: EvaluationError: as `load`.
-    """
-    return {
-        case.id: tuple(message["content"] for message in case.messages if message["role"] == "user")
-        for case in load(categories, wheel=wheel)
-    }
+def check_categories(categories: Sequence[str]) -> None:
+    """Raises: EvaluationError: one is unknown."""
+    for category in categories:
+        if category not in CATEGORIES:
+            raise EvaluationError(f"no BFCL category {category!r}; choose from {', '.join(CATEGORIES)}")
 
 
 def _read_category(archive: zipfile.ZipFile, category: str) -> list[BfclCase]:

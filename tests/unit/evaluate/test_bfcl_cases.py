@@ -12,7 +12,7 @@ import pytest
 
 from star_edge.calls.template import HERMES, render
 from star_edge.errors import EvaluationError
-from star_edge.evaluate.bfcl.cases import CATEGORIES, BfclCase, load, user_texts
+from star_edge.evaluate.bfcl.cases import CATEGORIES, BfclCase, load
 
 FUNCTION = {
     "name": "lamp.set",
@@ -85,11 +85,6 @@ def test_a_case_may_offer_no_function(invented_wheel: Path) -> None:
     assert "Half light" in render(HERMES, case.example.prompt, (), add_generation_prompt=True)
 
 
-def test_user_texts_leave_out_the_other_roles(invented_wheel: Path) -> None:
-    texts = user_texts(("simple_java",), wheel=invented_wheel)
-    assert texts == {"simple_java_0": (TURNS[1]["content"], TURNS[3]["content"])}
-
-
 def test_an_unknown_category_is_refused_with_the_known_ones(invented_wheel: Path) -> None:
     with pytest.raises(EvaluationError, match=r"'multi_turn'.*live_relevance"):
         load(("multi_turn",), wheel=invented_wheel)
@@ -120,9 +115,3 @@ def test_every_published_case_renders_with_its_tools_and_requests(bfcl_cases: tu
         prompt = render(HERMES, example.prompt, example.tools, add_generation_prompt=True)
         assert all(json.dumps(document["name"]) in prompt for document in case.functions), case.id
         assert all(message["content"].strip() in prompt for message in case.messages), case.id
-
-
-def test_every_published_case_has_a_request(bfcl_cases: tuple[BfclCase, ...], bfcl_wheel: Path) -> None:
-    texts = user_texts(wheel=bfcl_wheel)
-    assert list(texts) == [case.id for case in bfcl_cases]
-    assert all(texts.values())
