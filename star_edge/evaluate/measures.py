@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from star_edge.contracts import Score, ScoreDifference
 from star_edge.errors import EvaluationError
 from star_edge.evaluate.intervals import interval_of_shares, stratified_bootstrap
+from star_edge.evaluate.selection import NO_ROOM
 
 Points: TypeAlias = Mapping[str, tuple[int, int]]  # case id -> points got, points that were to be had (above 0)
 
@@ -74,6 +75,11 @@ class SuiteScores:
     reasons: Mapping[str, str]
     measures: tuple[Measure, ...]
 
+    @property
+    def without_room(self) -> int:
+        """Cases whose prompt had no room in the model's context; they are wrong."""
+        return sum(reason == NO_ROOM for reason in self.reasons.values())
+
     def numbers(self) -> dict[str, Any]:
         """What a summary holds: everything but the cases; `right` counts those that are."""
         return {
@@ -81,6 +87,7 @@ class SuiteScores:
             "version": self.version,
             "cases": len(self.verdicts),
             "right": sum(self.verdicts.values()),
+            "without_room": self.without_room,
             "scores": self.scores,
         }
 

@@ -21,6 +21,19 @@ def read_outputs(path: Path) -> dict[str, str]:
     return {id: row["text"] for id, row in _read_rows(path).items()}
 
 
+def read_answers(path: Path) -> dict[str, str | None]:
+    """As `read_outputs`, with None where the prompt had no room in the model's context, which our rows tell.
+
+    Raises: EvaluationError: as `read_outputs`.
+    """
+    return {id: answer_of(row) for id, row in _read_rows(path).items()}
+
+
+def answer_of(row: Mapping[str, Any]) -> str | None:
+    """A row's completion; None when there was not one token of room for it."""
+    return None if row.get("tokens") == 0 and row.get("stopped") is False else str(row["text"])
+
+
 def _read_rows(path: Path) -> dict[str, dict[str, Any]]:
     try:
         lines = path.read_bytes().split(b"\n")
@@ -41,7 +54,7 @@ def _read_rows(path: Path) -> dict[str, dict[str, Any]]:
 def _row(line: bytes, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise EvaluationError(f"{where}: broken JSON ({error}); mend or remove the line") from error
     for name in ("id", "text"):
         if not isinstance(row, dict) or not isinstance(row.get(name), str):

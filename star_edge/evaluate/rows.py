@@ -11,7 +11,7 @@ from star_edge.data.normalise import read_evaluation, refuse_bad
 from star_edge.errors import EvaluationError
 from star_edge.evaluate.measures import Measure, Stratum, SuiteScores
 from star_edge.evaluate.scores import CaseVerdict, judge
-from star_edge.evaluate.selection import NO_OUTPUT, Missing, check_ids, evenly
+from star_edge.evaluate.selection import NO_OUTPUT, NO_ROOM, Missing, check_ids, evenly
 from star_edge.manifest import sha256_file
 
 
@@ -36,15 +36,21 @@ class RowsSuite:
     def ids(self) -> list[str]:
         return [example.id for example in self.examples]
 
-    def judge(self, texts: Mapping[str, str], *, missing: Missing = "refuse") -> SuiteScores:
+    def judge(self, texts: Mapping[str, str | None], *, missing: Missing = "refuse") -> SuiteScores:
         """As `star_edge.evaluate.suites.Suite.judge`."""
         check_ids(texts, wanted=self.ids, known=self._known, missing=missing)
-        verdicts = [judge(example, texts[example.id]) for example in self.examples if example.id in texts]
-        reasons = {v.id: reason for v in verdicts if (reason := _reason(v, texts[v.id])) is not None}
-        if missing == "wrong":
-            absent = [example for example in self.examples if example.id not in texts]
-            verdicts += [_unanswered(example) for example in absent]
-            reasons |= {example.id: NO_OUTPUT for example in absent}
+        verdicts: list[CaseVerdict] = []
+        reasons: dict[str, str] = {}
+        for example in self.examples:
+            if example.id not in texts and missing != "wrong":
+                continue
+            text = texts.get(example.id)
+            verdict = _unanswered(example) if text is None else judge(example, text)
+            none = NO_ROOM if example.id in texts else NO_OUTPUT
+            reason = none if text is None else _reason(verdict, text)
+            verdicts.append(verdict)
+            if reason is not None:
+                reasons[example.id] = reason
         measures = _measures(verdicts)
         return SuiteScores(
             suite=self.name,

@@ -11,6 +11,7 @@ Item = TypeVar("Item")
 # What a case without an output is: an error, a wrong answer, or no part of the result.
 Missing: TypeAlias = Literal["refuse", "wrong", "skip"]
 NO_OUTPUT = "there is no output for it"
+NO_ROOM = "its prompt has no room in the context"
 
 
 def evenly(items: Sequence[Item], limit: int | None) -> list[Item]:

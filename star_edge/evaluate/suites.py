@@ -42,8 +42,11 @@ class Suite(Protocol):
         """The cases as rows; what their last message says is the suite's business."""
         ...
 
-    def judge(self, texts: Mapping[str, str], *, missing: Missing = "refuse") -> SuiteScores:
+    def judge(self, texts: Mapping[str, str | None], *, missing: Missing = "refuse") -> SuiteScores:
         """Score completions by case id; those of cases that a narrowed suite leaves out are passed over.
+
+        None instead of a completion: the prompt had no room in the model's context. That is wrong everywhere, also
+        where no call is due, since nothing was asked.
 
         Raises: EvaluationError: an id that is no case, or a case without an output where `missing` is "refuse".
         """

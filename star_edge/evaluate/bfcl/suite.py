@@ -8,11 +8,11 @@ from functools import cached_property
 
 from star_edge.contracts import Example
 from star_edge.evaluate.bfcl import wheel
-from star_edge.evaluate.bfcl.cases import load
+from star_edge.evaluate.bfcl.cases import CATEGORIES, BfclCase, check_categories, load
 from star_edge.evaluate.bfcl.checker import judge
 from star_edge.evaluate.bfcl.summary import bfcl_measures
 from star_edge.evaluate.measures import SuiteScores
-from star_edge.evaluate.selection import NO_OUTPUT, Missing, check_ids, evenly
+from star_edge.evaluate.selection import NO_OUTPUT, NO_ROOM, Missing, check_ids, evenly
 
 NAME = "bfcl"
 
@@ -29,14 +29,14 @@ class BfclSuite:
         Raises: EvaluationError: an unknown category, or the data cannot be had.
         """
         # All are read even when few are asked: ids are checked against all cases, and weights are by all of them.
+        check_categories(categories)
         everything = load()
-        wanted = load(categories) if categories else everything
         self._known = [case.id for case in everything]
         self._sizes = Counter(case.category for case in everything)
         self.cases = tuple(
             case
-            for category in dict.fromkeys(case.category for case in wanted)
-            for case in evenly([case for case in wanted if case.category == category], limit)
+            for category in dict.fromkeys(categories or CATEGORIES)
+            for case in evenly([case for case in everything if case.category == category], limit)
         )
 
     @property
@@ -47,20 +47,18 @@ class BfclSuite:
     def examples(self) -> tuple[Example, ...]:
         return tuple(case.example for case in self.cases)
 
-    def judge(self, texts: Mapping[str, str], *, missing: Missing = "refuse") -> SuiteScores:
+    def judge(self, texts: Mapping[str, str | None], *, missing: Missing = "refuse") -> SuiteScores:
         """As `star_edge.evaluate.suites.Suite.judge`."""
         check_ids(texts, wanted=self.ids, known=self._known, missing=missing)
         verdicts: list[tuple[str, str, bool]] = []
         reasons: dict[str, str] = {}
         for case in self.cases:
-            if case.id in texts:
-                verdict = judge(case, texts[case.id])
-                verdicts.append((case.id, case.category, verdict.ok))
-                if not verdict.ok:
-                    reasons[case.id] = verdict.reason or ""
-            elif missing == "wrong":
-                verdicts.append((case.id, case.category, False))
-                reasons[case.id] = NO_OUTPUT
+            if case.id not in texts and missing != "wrong":
+                continue
+            reason = _reason(case, texts[case.id]) if case.id in texts else NO_OUTPUT
+            verdicts.append((case.id, case.category, reason is None))
+            if reason is not None:
+                reasons[case.id] = reason
         measures = bfcl_measures(verdicts, self._sizes)
         return SuiteScores(
             suite=self.name,
@@ -70,3 +68,11 @@ class BfclSuite:
             reasons=reasons,
             measures=measures,
         )
+
+
+def _reason(case: BfclCase, text: str | None) -> str | None:
+    """Why an answer is wrong; None when it is right."""
+    if text is None:
+        return NO_ROOM
+    verdict = judge(case, text)
+    return None if verdict.ok else verdict.reason or ""

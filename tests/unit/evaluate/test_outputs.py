@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from star_edge.contracts import Generation
 from star_edge.errors import ArtifactError, EvaluationError
-from star_edge.evaluate.outputs import OutputFile, read_outputs
+from star_edge.evaluate.outputs import OutputFile, read_answers, read_outputs
 
 KEY = {"checkpoint": "abc", "max_new_tokens": "512"}
 
@@ -33,6 +34,7 @@ def write(path: Path, *ids: str, key: dict[str, str] = KEY) -> None:
         ('{"id": 7, "text": "x"}\n', ":1: no string 'id'"),
         ('["a", "x"]\n', ":1: no string 'id'"),
         ('{"id": "a", "text": "\xff"}\n', ":1: broken JSON"),
+        ('{"id": "a", "text": "x", "more": ' + "[" * 200_000, ":1: broken JSON (maximum recursion depth exceeded"),
     ],
 )
 def test_bad_outputs_are_one_line(content: str, message: str, tmp_path: Path) -> None:
@@ -49,6 +51,18 @@ def test_outputs_keep_their_text_and_order(tmp_path: Path) -> None:
     rows = [{"id": "b", "text": "x\u2028\u0085y"}, {"id": "a", "text": "", "more": 1}]
     path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
     assert list(read_outputs(path).items()) == [("b", "x\u2028\u0085y"), ("a", "")]
+
+
+def test_a_prompt_without_room_has_no_answer(tmp_path: Path) -> None:
+    path = tmp_path / "outputs.jsonl"
+    with closing(OutputFile(path, KEY)) as file:
+        file.add(Generation("no-room", "", (), 900, stopped=False))
+        file.add(Generation("silent", "", (), 9))
+        file.add(Generation("cut", "x", (1,), 9, stopped=False))
+    assert read_answers(path) == {"no-room": None, "silent": "", "cut": "x"}
+    foreign = tmp_path / "foreign.jsonl"
+    foreign.write_text('{"id": "a", "text": ""}\n')
+    assert read_answers(foreign) == {"a": ""}
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from star_edge.calls.parse import format_calls
 from star_edge.contracts import Example
 from star_edge.data.rows import write_examples
 from star_edge.errors import DataError, EvaluationError
+from star_edge.evaluate.bfcl import wheel
 from star_edge.evaluate.bfcl.cases import CATEGORIES
 from star_edge.evaluate.bfcl.suite import BfclSuite
 from star_edge.evaluate.bfcl.summary import aggregate_weights
@@ -131,6 +132,35 @@ def test_a_missing_output_is_an_error_unless_it_counts_as_wrong_or_not_at_all() 
     skipped = suite.judge(texts, missing="skip")
     assert len(skipped.verdicts) == 128
     assert all(skipped.verdicts.values())
+
+
+@pytest.mark.usefixtures("bfcl")
+def test_a_prompt_without_room_is_wrong_also_where_no_call_is_due() -> None:
+    texts: dict[str, str | None] = {**tiny_bfcl.right_texts(), "irrelevance_1": None}
+    scores = open_suite("bfcl").judge(texts)
+    assert scores.reasons == {"irrelevance_1": "its prompt has no room in the context"}
+    assert scores.without_room == scores.numbers()["without_room"] == 1
+
+
+def test_a_row_without_room_is_the_worst_there_is(rows: Path) -> None:
+    scores = open_suite(str(rows)).judge({**right(rows), "plain-0": None, "request-0": None})
+    assert set(scores.reasons) == {"plain-0", "request-0"}
+    assert scores.without_room == 2
+    assert {score.label: round(score.value * score.n) for score in scores.scores if score.label.endswith("_call")} == {
+        "exact_call": 5, "false_call": 1, "missed_call": 1,
+    }  # fmt: skip
+
+
+def test_the_wheel_is_read_once(monkeypatch: pytest.MonkeyPatch, bfcl: None) -> None:
+    fetch, fetched = wheel.fetch, []
+
+    def counted() -> Path:
+        fetched.append(1)
+        return fetch()
+
+    monkeypatch.setattr(wheel, "fetch", counted)
+    assert len(open_suite("bfcl", categories=["parallel", "multiple"]).ids) == SIZES["parallel"] + SIZES["multiple"]
+    assert fetched == [1]
 
 
 @pytest.mark.usefixtures("bfcl")
