@@ -13,7 +13,7 @@ import click
 from star_edge.cli.common import Command, echo_json, json_option, verbose_option
 
 if TYPE_CHECKING:
-    from star_edge.evaluate.suites import Suite, SuiteScores
+    from star_edge.evaluate.suites import Missing, Suite, SuiteScores
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -49,7 +49,9 @@ def suite_options(command: Command) -> Command:
     help="Write the result files that `bfcl evaluate` reads.",
 )
 @click.option("--model-name", help="Name of the results there.  [default: Qwen/Qwen3-0.6B-FC]")
-@click.option("--force", is_flag=True, help="Write over official result files that are there.")
+@click.option(
+    "--force", is_flag=True, help="Replace the official result files, and the file of --cases, that are there."
+)
 @json_option
 @verbose_option
 def score(
@@ -74,30 +76,44 @@ def score(
     Example:
       star-edge score --suite bfcl --outputs mine/outputs.jsonl --compare base/outputs.jsonl
     """
-    from star_edge.evaluate.outputs import read_outputs
+    from star_edge.evaluate.outputs import read_answers, read_outputs
     from star_edge.evaluate.suites import open_suite
 
     if export_official is not None and suite_name != "bfcl":
         raise click.UsageError("--export-official is for --suite bfcl")
-    if cases is not None and cases.resolve() == outputs.resolve():
-        raise click.UsageError("--cases would write over --outputs; give it another file")
-    texts = read_outputs(outputs)
+    if export_official is None and model_name is not None:
+        raise click.UsageError("--model-name is for --export-official; give both, or neither")
+    if export_official is None and cases is None and force:
+        raise click.UsageError("--force is for --export-official and --cases; neither is given")
+    _check_cases_file(cases, {"--outputs": outputs, "--compare": compare}, force=force)
+    if export_official is not None:
+        _check_model_name(model_name)
+    answers = read_answers(outputs)
     suite = open_suite(suite_name, categories=categories, limit=limit)
     reference = reference_scores(suite, compare)
-    scores = suite.judge(texts, missing="wrong" if missing_as_wrong else "refuse")
+    scores = _judged(suite, outputs, answers, "wrong" if missing_as_wrong else "refuse")
     if cases is not None:
         _write_cases(cases, scores)
     print_scores(scores, reference, as_json=as_json)
     if export_official is not None:
         narrowed = bool(categories or limit or missing_as_wrong)
-        _export(suite, texts, export_official, model_name, force=force, narrowed=narrowed)
+        _export(suite, read_outputs(outputs), export_official, model_name, force=force, narrowed=narrowed)
 
 
 def reference_scores(suite: Suite, outputs: Path | None) -> SuiteScores | None:
     """Scores of another model's outputs, as far as they go; none without a file."""
-    from star_edge.evaluate.outputs import read_outputs
+    from star_edge.evaluate.outputs import read_answers
 
-    return None if outputs is None else suite.judge(read_outputs(outputs), missing="skip")
+    return None if outputs is None else _judged(suite, outputs, read_answers(outputs), "skip")
+
+
+def _judged(suite: Suite, path: Path, answers: Mapping[str, str | None], missing: Missing) -> SuiteScores:
+    from star_edge.errors import EvaluationError
+
+    try:
+        return suite.judge(answers, missing=missing)
+    except EvaluationError as error:
+        raise EvaluationError(f"{path}: {error}") from error
 
 
 def print_scores(scores: SuiteScores, reference: SuiteScores | None, *, as_json: bool) -> None:
@@ -112,6 +128,29 @@ def print_scores(scores: SuiteScores, reference: SuiteScores | None, *, as_json:
     version = re.sub(r"(sha256:[0-9a-f]{12})[0-9a-f]+", r"\1", scores.version)
     click.echo(f"{scores.suite}, {len(scores.verdicts)} cases ({version})")
     click.echo(score_text(scores.scores, differences))
+    if scores.without_room:
+        click.echo(f"{scores.without_room} prompts had no room in the context, and count as wrong")
+
+
+def _check_cases_file(cases: Path | None, read: Mapping[str, Path | None], *, force: bool) -> None:
+    """Refuse a file for verdicts that is read, or that is there and not given up by --force."""
+    from star_edge.errors import ArtifactError
+
+    if cases is None:
+        return
+    for option, path in read.items():
+        if path is not None and cases.resolve() == path.resolve():
+            raise click.UsageError(f"--cases would write over {option}; give it another file")
+    if cases.exists() and not force:
+        raise ArtifactError(f"{cases}: is there already; give --cases another file, or --force")
+
+
+def _check_model_name(name: str | None) -> None:
+    from star_edge.evaluate.bfcl import wheel
+    from star_edge.evaluate.bfcl.official import check_model_name
+
+    if name is not None:
+        check_model_name(name, wheel.fetch())
 
 
 def _write_cases(path: Path, scores: SuiteScores) -> None:

@@ -72,7 +72,10 @@ def test_score_as_json_has_every_number(outputs: Path) -> None:
 def test_score_writes_a_verdict_a_line(outputs: Path, tmp_path: Path) -> None:
     path = tmp_path / "cases.jsonl"
     path.write_text("an older run's")
-    score(outputs, "--cases", path)
+    refused = score(outputs, "--cases", path)
+    assert (refused.exit_code, path.read_text()) == (1, "an older run's")
+    assert "cases.jsonl: is there already; give --cases another file, or --force" in refused.stderr
+    score(outputs, "--cases", path, "--force")
     verdicts = [json.loads(line) for line in path.read_text().splitlines()]
     assert [verdict["id"] for verdict in verdicts] == list(tiny_bfcl.right_texts())
     wrong = [verdict for verdict in verdicts if verdict["ok"] is not True]
@@ -107,6 +110,34 @@ def test_a_part_is_exported_as_a_part(outputs: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "official").rglob("*.json"))) == 1
 
 
+def test_a_wrong_model_name_fails_before_anything_is_written(outputs: Path, tmp_path: Path) -> None:
+    cases, official = tmp_path / "cases.jsonl", tmp_path / "official"
+    result = score(outputs, "--cases", cases, "--export-official", official, "--model-name", "gpt")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert not cases.exists()
+
+
+def test_a_file_that_is_read_is_never_written_over(outputs: Path, tmp_path: Path) -> None:
+    other = tiny_bfcl.write_outputs(tmp_path / "other.jsonl", tiny_bfcl.right_texts())
+    before = other.read_bytes()
+    result = score(outputs, "--compare", other, "--cases", other, "--force")
+    assert result.exit_code == 2
+    assert "--cases would write over --compare" in result.stderr
+    assert other.read_bytes() == before
+
+
+def test_prompts_without_room_are_counted_apart(outputs: Path) -> None:
+    lines = [json.loads(line) for line in outputs.read_text().splitlines()]
+    without_room = {"text": "", "tokens": 0, "stopped": False}
+    lines = [{**line, **(without_room if line["id"] == "irrelevance_0" else {})} for line in lines]
+    outputs.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    result = score(outputs)
+    assert result.stdout.splitlines()[-1] == "1 prompts had no room in the context, and count as wrong"
+    found = json.loads(score(outputs, "--json").stdout)
+    assert (found["without_room"], found["right"]) == (1, 128)
+
+
 def test_score_reads_rows_too(rows: Path, tmp_path: Path) -> None:
     path = tiny_bfcl.write_outputs(tmp_path / "outputs.jsonl", {f"request-{n}": "No." for n in range(4)})
     result = run("score", "--suite", rows, "--outputs", path)
@@ -127,14 +158,16 @@ def test_missing_outputs_count_as_wrong_when_told_so(outputs: Path) -> None:
     [
         (["--outputs", "{none}"], 1, "none.jsonl: cannot read (No such file or directory); give a JSONL file"),
         (["--outputs", "{broken}"], 1, "broken.jsonl:1: broken JSON"),
-        (["--outputs", "{short}"], 1, "129 of 130 cases have no output, first 'simple_python_0'; answer them"),
-        (["--outputs", "{foreign}"], 1, "1 of 1 outputs are for no case of this suite, first 'x'"),
-        (["--outputs", "{right}", "--compare", "{foreign}"], 1, "1 of 1 outputs are for no case of this suite"),
+        (["--outputs", "{short}"], 1, "short.jsonl: 129 of 130 cases have no output, first 'simple_python_0'; answer them"),
+        (["--outputs", "{foreign}"], 1, "foreign.jsonl: 1 of 1 outputs are for no case of this suite, first 'x'"),
+        (["--outputs", "{right}", "--compare", "{foreign}"], 1, "foreign.jsonl: 1 of 1 outputs are for no case of this suite"),
         (["--outputs", "{right}", "--category", "live"], 1, "no BFCL category 'live'; choose from simple_python"),
         (["--outputs", "{right}", "--suite", "bcfl"], 1, "bcfl: no such suite or file; give bfcl"),
         (["--outputs", "{right}", "--cases", "{right}"], 2, "--cases would write over --outputs"),
         (["--outputs", "{right}", "--export-official", "{new}", "--model-name", "gpt"], 1, "gpt: bfcl-eval does not"),
         (["--outputs", "{right}", "--export-official", "{new}", "--suite", "rows"], 2, "--export-official is for"),
+        (["--outputs", "{right}", "--model-name", "Qwen/Qwen3-8B-FC"], 2, "--model-name is for --export-official"),
+        (["--outputs", "{right}", "--force"], 2, "--force is for --export-official and --cases"),
         (["--suite", "bfcl"], 2, "Missing option '--outputs'"),
     ],
 )  # fmt: skip

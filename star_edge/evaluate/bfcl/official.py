@@ -20,7 +20,7 @@ from pathlib import Path
 
 from star_edge.calls.parse import OPEN_TAG, format_calls, parse_completion
 from star_edge.errors import EvaluationError
-from star_edge.evaluate.bfcl.cases import BfclCase
+from star_edge.evaluate.bfcl.cases import CATEGORIES, BfclCase
 from star_edge.evaluate.bfcl.checker import CANNOT_JUDGE, check
 from star_edge.manifest import write_atomic
 
@@ -46,16 +46,11 @@ def export_official(
         out: what `BFCL_PROJECT_ROOT` is to be when the official tool runs.
         model_name: one that the tool's registry reads with the Qwen handler.
         wheel: the bfcl-eval wheel, whose registry is asked.
-        force: write over result files that are there.
+        force: remove the model's results that are there, of other categories too.
     Returns: the folder of the model's results.
     Raises: EvaluationError: another model name, or files are there. ArtifactError: a file cannot be written.
     """
-    names = readable_models(wheel)
-    if model_name not in names:
-        raise EvaluationError(
-            f"{model_name}: bfcl-eval does not read its results in the Hermes form; give --model-name one of "
-            f"{', '.join(names)}"
-        )
+    check_model_name(model_name, wheel)
     folder = out / "result" / model_name.replace("/", "_")
     files: dict[Path, list[str]] = {}
     for case in cases:
@@ -63,12 +58,25 @@ def export_official(
             row = {"id": case.id, "result": official_result(case, texts[case.id])}
             # ASCII alone: the tool opens the files in whatever encoding its locale names.
             files.setdefault(folder / _place(case.category), []).append(json.dumps(row) + "\n")
-    taken = next((path for path in files if path.exists()), None)
-    if taken is not None and not force:
-        raise EvaluationError(f"{taken}: results are there already; choose another folder, or --force")
+    # The tool scores every file of the model that it finds, so none of an earlier export may stay.
+    taken = [path for category in CATEGORIES if (path := folder / _place(category)).exists()]
+    if taken and not force:
+        raise EvaluationError(f"{taken[0]}: results are there already; choose another folder, or --force")
+    for path in taken:
+        path.unlink()
     for path, lines in files.items():
         write_atomic(path, "".join(lines))
     return folder
+
+
+def check_model_name(name: str, wheel: Path) -> None:
+    """Raises: EvaluationError: bfcl-eval does not read results of that name in the Hermes form."""
+    names = readable_models(wheel)
+    if name not in names:
+        raise EvaluationError(
+            f"{name}: bfcl-eval does not read its results in the Hermes form; give --model-name one of "
+            f"{', '.join(names)}"
+        )
 
 
 def readable_models(wheel: Path) -> tuple[str, ...]:

@@ -137,6 +137,19 @@ def test_results_that_are_there_are_kept_unless_forced(wheel: Path, tmp_path: Pa
     assert path.read_text() != before
 
 
+def test_no_category_of_an_earlier_export_stays(wheel: Path, tmp_path: Path) -> None:
+    cases, texts = load(wheel=wheel), tiny_bfcl.right_texts()
+    folder = export_official(cases, texts, tmp_path, model_name=DEFAULT_MODEL, wheel=wheel)
+    other = export_official(cases, texts, tmp_path, model_name="Qwen/Qwen3-8B-FC", wheel=wheel)
+    part = load(("parallel",), wheel=wheel)
+    (folder / "non_live" / "BFCL_v4_parallel_result.json").unlink()
+    with pytest.raises(EvaluationError, match="simple_python_result.json: results are there already"):
+        export_official(part, texts, tmp_path, model_name=DEFAULT_MODEL, wheel=wheel)
+    export_official(part, texts, tmp_path, model_name=DEFAULT_MODEL, wheel=wheel, force=True)
+    assert [path.name for path in folder.rglob("*.json")] == ["BFCL_v4_parallel_result.json"]
+    assert len(list(other.rglob("*.json"))) == len(CATEGORIES)
+
+
 def test_only_models_that_are_read_in_the_hermes_form_are_taken(wheel: Path, tmp_path: Path) -> None:
     assert readable_models(wheel) == ("Qwen/Qwen3-0.6B-FC", "Qwen/Qwen3-8B-FC")
     with pytest.raises(EvaluationError, match=r"gpt-4o: bfcl-eval does not read .* one of Qwen/Qwen3-0.6B-FC, Qwen"):
