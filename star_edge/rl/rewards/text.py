@@ -66,11 +66,17 @@ class _Reading(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def _read(text: str) -> _Reading:
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    text = text.lower() if text.isascii() else unicodedata.normalize("NFKC", _folded(text))
     shape = text.translate(_SHAPES)
-    pieces = (_piece(found.lastgroup, text[slice(*found.span())]) for found in _PIECES.finditer(shape))
-    atoms = (atom for found in _ATOMS.finditer(shape) for atom in _atoms(found.lastgroup, text[slice(*found.span())]))
-    return _Reading("".join(pieces), tuple(atoms))
+    found = [(one.lastgroup, text[one.start() : one.end()]) for one in _ATOMS.finditer(shape)]
+    atoms = [atom for kind, part in found for atom in _atoms(kind, part)]
+    if "code" in dict(found):
+        found = [(one.lastgroup, text[one.start() : one.end()]) for one in _PIECES.finditer(shape)]
+    return _Reading("".join([_piece(kind, part) for kind, part in found]), tuple(atoms))
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold()
 
 
 def _piece(kind: str | None, text: str) -> str:
@@ -107,14 +113,14 @@ def _is_east_asian(character: str) -> bool:
     return character >= "\u2e80"
 
 
-class _Shapes:
-    """A table for `str.translate`: each character's kind."""
+class _Shapes(dict[int, str]):
+    """A table for `str.translate`: each character's kind, read once."""
 
-    def __getitem__(self, code: int) -> str:
-        return _kind(chr(code))
+    def __missing__(self, code: int) -> str:
+        self[code] = _kind(chr(code))
+        return self[code]
 
 
-@lru_cache(maxsize=4096)
 def _kind(character: str) -> str:
     category = unicodedata.category(character)
     if character in "+.,":
