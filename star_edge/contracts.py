@@ -156,7 +156,8 @@ class DataConfig:
     folder: where the paths of this section begin, before the recipe's own folder is tried.
     mix: how training rows are chosen; null takes every usable row as it is.
     unlabelled: prompts without an answer, which only the teacher's cache uses.
-    overlap_with: suites ("bfcl") or files of rows; rows that share a request with one of them are left out.
+    overlap_with: suites ("bfcl"), files of rows, or "heldout" for the held-out side; rows that share a request with one
+        of them are left out.
     """
 
     folder: str | None = None
@@ -221,6 +222,8 @@ class SimRlConfig:
     tokens_per_forward: most tokens of a forward of the update, prompts counted once. Null fills forwards by
         rows_per_forward; a step never takes more forwards than those would be.
     minutes: of training, after which the stage stops; null trains all its steps.
+    group_reward_min, group_reward_max: groups with a mean reward outside are drawn anew; null leaves them to the
+        reward, 0.01 and 0.99 as published for star and binary, -0.99 and 0.99 for typed (a wrong decision is -1).
     """
 
     steps: int = 100
@@ -236,8 +239,8 @@ class SimRlConfig:
     rows_per_forward: int = 8
     tokens_per_forward: int | None = None
     reward: RewardKind = "star"
-    group_reward_min: float = 0.01
-    group_reward_max: float = 0.99
+    group_reward_min: float | None = None
+    group_reward_max: float | None = None
     max_resamples: int = 4
     use_vllm: bool = False
     vllm_memory_share: float = 0.3
@@ -518,6 +521,11 @@ class RewardAgreement:
     in_order: float
     tied: float
     inverted: float
+
+    @property
+    def auc(self) -> float:
+        """The area under the ROC curve within cases: pairs in order, ties counted half."""
+        return self.in_order + self.tied / 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,13 @@ ABOVE_ZERO = (
 )  # fmt: skip
 NOT_NEGATIVE = ("seed", "weight_decay", "steps", "beta", "max_resamples", "tail_weight", "tail_top_m", "min_entropy")
 SHARES = ("heldout_tool_share", "max_bad_share", "warmup_share", "vllm_memory_share", "max_malformed", "max_drop")
+REWARDS = ("group_reward_min", "group_reward_max")
 MIX_SHARES = ("irrelevance_share", "near_miss_share", "ask_share", "parallel_share", "distractor_share", "mask_share")
 LIMITS: Mapping[str, tuple[Callable[[float], bool], str]] = MappingProxyType(
     {
         **dict.fromkeys(ABOVE_ZERO, (lambda value: value > 0, "above 0")),
         **dict.fromkeys(NOT_NEGATIVE, (lambda value: value >= 0, "0 or above")),
+        **dict.fromkeys(REWARDS, (lambda value: -1 <= value <= 1, "between -1 and 1")),
         **dict.fromkeys(SHARES, (lambda value: 0 <= value <= 1, "between 0 and 1")),
         **dict.fromkeys(MIX_SHARES, (lambda value: 0 <= value <= 1, "between 0 and 1")),
     }

@@ -1,6 +1,9 @@
+from typing import get_args
+
 import pytest
 
-from star_edge.rl.groups import Group, fill, fresh_rows, teaches
+import star_edge.contracts as c
+from star_edge.rl.groups import Group, fill, fresh_rows, group_limits, teaches
 
 
 def group(*rewards, text="ok"):
@@ -23,6 +26,32 @@ def group(*rewards, text="ok"):
 )
 def test_a_group_counts_when_its_mean_is_inside_and_its_rewards_differ(rewards, counts):
     assert teaches(group(*rewards), 0.01, 0.99) is counts
+
+
+@pytest.mark.parametrize(
+    ("given", "limits"),
+    [
+        ({}, (0.01, 0.99)),
+        ({"reward": "binary"}, (0.01, 0.99)),
+        ({"reward": "typed"}, (-0.99, 0.99)),
+        ({"reward": "typed", "group_reward_min": 0.01}, (0.01, 0.99)),
+        ({"reward": "typed", "group_reward_max": 0.0}, (-0.99, 0.0)),
+        ({"group_reward_min": 0.0}, (0.0, 0.99)),
+    ],
+)
+def test_the_reward_sets_the_limits_that_a_recipe_leaves_open(given, limits):
+    assert group_limits(c.SimRlConfig(**given)) == limits
+
+
+def test_a_group_of_mostly_wrong_decisions_teaches_typed():
+    wrong_but_one = group(-1.0, -1.0, -1.0, 0.4)
+    assert teaches(wrong_but_one, *group_limits(c.SimRlConfig(reward="typed")))
+    assert not teaches(group(-1.0, -1.0), *group_limits(c.SimRlConfig(reward="typed")))
+
+
+def test_every_reward_has_limits():
+    for kind in get_args(c.RewardKind):
+        assert group_limits(c.SimRlConfig(reward=kind))[1] == 0.99
 
 
 def scripted(*rounds):
