@@ -10,11 +10,14 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from star_edge.calls.parse import format_calls
+from star_edge.calls.parse import OPEN_TAG, format_calls
 from star_edge.calls.schema import normalise_call
-from star_edge.errors import TrainingError
+from star_edge.errors import DataError, TrainingError
 from star_edge.rl.rewards.binary import binary
 from star_edge.rl.rewards.typed import typed
+
+# A block that opens and holds nothing, so that every reward finds the completion malformed.
+_UNREADABLE = OPEN_TAG
 
 Reward: TypeAlias = Callable[[str, Mapping[str, Any], Sequence[Mapping[str, Any]]], float]
 
@@ -51,7 +54,8 @@ def trl_reward(kind: str) -> Callable[..., list[float]]:
     """A reward function as TRL's trainers call it, over columns `target` and `tools`.
 
     Both columns may hold JSON text, which is how they should be stored: Arrow gives every row of a struct column
-    the keys of all rows. Completions are strings or lists of messages.
+    the keys of all rows. Completions are strings or lists of messages, whose content may be a list of parts; messages
+    that cannot be read, such as a call without a name, are malformed.
 
     Raises: TrainingError: unknown kind.
     """
@@ -73,12 +77,22 @@ def trl_reward(kind: str) -> Callable[..., list[float]]:
 def _as_text(completion: Any) -> str:
     if isinstance(completion, str):
         return completion
-    return "\n".join(filter(None, map(_message_text, completion)))
+    try:
+        return "\n".join(filter(None, map(_message_text, completion)))
+    except (DataError, TypeError, AttributeError):
+        return _UNREADABLE
 
 
 def _message_text(message: Mapping[str, Any]) -> str:
     calls = [normalise_call(call) for call in message.get("tool_calls") or ()]
-    return "\n".join(filter(None, [message.get("content") or "", format_calls(calls)]))
+    return "\n".join(filter(None, [_content(message.get("content")), format_calls(calls)]))
+
+
+def _content(content: Any) -> str:
+    """The text of a message, which may be given as a list of parts; parts other than text are no words."""
+    if isinstance(content, str) or content is None:
+        return content or ""
+    return "".join(part if isinstance(part, str) else part.get("text") or "" for part in content)
 
 
 def _decoded(column: Any) -> Any:

@@ -46,6 +46,40 @@ def test_trl_gets_one_number_a_row_from_objects_or_json_columns():
     assert reward.__name__ == "star_reward"
 
 
+def of_message(kind, **message):
+    target = target_of([ToolCall("f", {"a": "x"})])
+    return trl_reward(kind)(
+        prompts=["p"], completions=[[{"role": "assistant", **message}]], target=[target], tools=[TOOLS]
+    )
+
+
+@pytest.mark.parametrize("kind", REWARDS)
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"tool_calls": [{"name": 3, "arguments": {}}]},
+        {"tool_calls": [{"function": {"name": "f", "arguments": '{"a": '}}]},
+        {"tool_calls": [{"function": "f"}]},
+        {"tool_calls": ["f"]},
+        {"tool_calls": 3},
+        {"tool_calls": [{"name": "f", "arguments": {"a": {1, 2}}}]},
+        {"content": 3},
+        {"content": [3]},
+        {"content": [{"type": "text", "text": 3}]},
+    ],
+)
+def test_messages_that_cannot_be_read_are_malformed(kind, message):
+    assert of_message(kind, **message) == [-1.0]
+
+
+@pytest.mark.parametrize("kind", REWARDS)
+def test_text_parts_of_a_message_are_joined(kind):
+    call = format_calls([ToolCall("f", {"a": "x"})])
+    parts = [{"type": "text", "text": call[:20]}, {"type": "text", "text": call[20:]}, {"type": "image"}]
+    assert of_message(kind, content=parts) == [1.0]
+    assert of_message(kind, content=[call]) == [1.0]
+
+
 @pytest.mark.parametrize("kind", REWARDS)
 def test_every_reward_can_be_asked_for_by_name(kind):
     calls = [ToolCall("f", {"a": "x"})]
