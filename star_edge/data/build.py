@@ -11,8 +11,9 @@ from typing import Any
 
 from star_edge.contracts import DataConfig, Dataset, Example, SourceConfig
 from star_edge.data.chat import ChatCodec
-from star_edge.data.known import Texts, known_fingerprint, known_texts
+from star_edge.data.known import HELDOUT, Texts, known_fingerprint, known_texts
 from star_edge.data.mix import MixCounts, Mixer, Pool, mixed
+from star_edge.data.overlap import SHORTEST_REQUEST, KnownRequests, texts_of
 from star_edge.data.reading import Candidate, Collected, Reader, find_file, source_name
 from star_edge.data.rows import json_lines, write_examples, write_prompts
 from star_edge.data.split import ToolSplit, called_tools, split_by_tool
@@ -47,7 +48,8 @@ def build(
 
     A row that cannot be read, or that the chat template cannot carry, is bad: it goes to `rejected.jsonl` with file,
     line and reason. Rows beyond the token limits, and rows that overlap with something in `overlap_with`, are dropped
-    and counted apart; held-out rows are compared with suites alone, so that a held-out file may be named there.
+    and counted apart; held-out rows are compared with suites alone, so that a held-out file may be named there. The
+    word `heldout` there stands for all held-out rows of this build.
     Without a held-out source, request grammars give their own held-out side and the rows of files are split by called
     tool. Rows of several sources are mixed evenly, so that a later stage may take the first N: each source in its own
     order, or in the order in which a mix draws them.
@@ -66,7 +68,7 @@ def build(
     find = _finder(config, recipe_folder)
     for name in _files(config):
         find(name)  # before a suite is fetched over the network
-    known = {name: known_texts(name, find) for name in config.overlap_with}
+    known = {name: known_texts(name, find) for name in config.overlap_with if name != HELDOUT}
     reader = Reader(config, codec, seed=seed, find=find, known=known, progress=or_quiet(progress))
     work = _Build(config, reader, out, seed, find)
     sides = work.whole() if config.mix is None else work.mix()
@@ -81,7 +83,7 @@ def fingerprints(config: DataConfig, recipe_folder: Path) -> dict[str, str]:
     """
     find = _finder(config, recipe_folder)
     found = {name: sha256_file(find(name)) for name in _files(config)}
-    return {**found, **{name: known_fingerprint(name, find) for name in config.overlap_with}}
+    return {**found, **{name: known_fingerprint(name, find) for name in config.overlap_with if name != HELDOUT}}
 
 
 def _files(config: DataConfig) -> list[str]:
@@ -116,7 +118,8 @@ class _Build:
             for example in parts.mixed:
                 self.reader.collected.tally_of[example.id].kept -= 1
             read, held = [list(parts.train)], [*held, list(parts.heldout)]
-        return _Sides(mixed([*written, *read]), mixed(held), split, unlabelled=unlabelled)
+        train, kept = mixed([*written, *read]), mixed(held)
+        return _Sides(self.apart(train, kept), kept, split, unlabelled=self.apart(unlabelled, kept))
 
     def mix(self) -> _Sides:
         """The rows that a mix draws."""
@@ -134,17 +137,38 @@ class _Build:
         if tools is not None:
             # What the held-out rows call shall stay unseen; as a distractor it would be shown.
             tools = tools.without(name for rows in held for example in rows for name in called_tools(example))
+        kept = mixed(held)
+        pools = self.pools_apart(pools, kept)
         mixer = Mixer(config, self.reader, tools=tools, seed=self.seed)
         train, counts = mixer.mix([Pool(rows, source.weight) for source, rows in pools])
         for tally in tallies:
             tally.settle()
         self.check_bad_share()
-        return _Sides(train, mixed(held), split, counts, unlabelled)
+        return _Sides(train, kept, split, counts, self.apart(unlabelled, kept))
 
     def heldout(self) -> list[list[Example]]:
         """The rows of the held-out sources, else the held-out sides of the request grammars."""
         own = [dataclasses.replace(source, limit=None, cap=None) for source in self.config.train if source.synth]
         return [self.reader.rows(source, "heldout") for source in self.config.heldout or own]
+
+    def apart(self, rows: list[Example], heldout: Sequence[Example]) -> list[Example]:
+        """The rows, without those that share a request with held-out ones where `overlap_with` says so."""
+        if HELDOUT not in self.config.overlap_with:
+            return rows
+        left = self.reader.apart_from(_requests_of(heldout), rows)
+        for name in {row.id for row in rows} - {row.id for row in left}:
+            self.reader.collected.tally_of[name].kept -= 1
+        return left
+
+    def pools_apart(
+        self, pools: list[tuple[SourceConfig, list[Candidate]]], heldout: Sequence[Example]
+    ) -> list[tuple[SourceConfig, list[Candidate]]]:
+        """As `apart`, of rows that are not taken yet."""
+        if HELDOUT not in self.config.overlap_with:
+            return pools
+        known = _requests_of(heldout)
+        stays = {row.id for _, rows in pools for row in self.reader.apart_from(known, [each.example for each in rows])}
+        return [(source, [row for row in rows if row.example.id in stays]) for source, rows in pools]
 
     def unlabelled(self) -> list[Example]:
         return mixed([self.reader.prompts(source) for source in self.config.unlabelled])
@@ -187,6 +211,10 @@ class _Build:
                 f"{collected.rejected[0]}; {bad} of {read} rows are bad, more than max_bad_share {limit:g} allows; "
                 f"all are listed in {self.out / 'rejected.jsonl'}"
             )
+
+
+def _requests_of(heldout: Sequence[Example]) -> KnownRequests:
+    return KnownRequests(texts_of(heldout), shortest=SHORTEST_REQUEST)
 
 
 def _write(out: Path, sides: _Sides, collected: Collected, known: dict[str, Texts]) -> None:

@@ -11,6 +11,8 @@ from star_edge.data.normalise import read_evaluation, refuse_bad
 
 BFCL = "bfcl"
 SUITES = (BFCL,)
+HELDOUT = "heldout"
+"""In `data.overlap_with`: the held-out rows of the same build, which nothing has to be read for."""
 Texts: TypeAlias = Mapping[str, Sequence[str]]  # id of a case -> the user's messages
 
 

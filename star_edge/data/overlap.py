@@ -14,6 +14,8 @@ from typing import Any
 from star_edge.contracts import Example
 
 WORDS = 13
+SHORTEST_REQUEST = 4
+"""Words: shorter replies, such as "Yes please.", are said in any dialogue and give no row of another away."""
 SHOWN = 20
 _WORD = re.compile(r"\w+")
 
@@ -30,7 +32,7 @@ class Match:
 class OverlapReport:
     """Counts of training rows, and one match for each: leaving those rows out removes the overlap.
 
-    exact: training rows whose last request is also one of the evaluation.
+    exact: training rows whose last request is also one of the evaluation, shorter ones than were asked for excepted.
     ngram: training rows that share a sequence of 13 words with any request of the evaluation.
     """
 
@@ -59,19 +61,27 @@ def user_texts(example: Example) -> tuple[str, ...]:
     return tuple(message["content"] for message in example.messages if message["role"] == "user")
 
 
-def overlap(train: Sequence[Example], evaluation: Sequence[Example]) -> OverlapReport:
+def overlap(train: Sequence[Example], evaluation: Sequence[Example], *, shortest: int = 1) -> OverlapReport:
     """Overlap of two sets of rows; see `overlap_with_texts`."""
-    return overlap_with_texts(train, {example.id: user_texts(example) for example in evaluation})
+    return overlap_with_texts(train, texts_of(evaluation), shortest=shortest)
 
 
-def overlap_with_texts(train: Sequence[Example], evaluation: Mapping[str, Sequence[str]]) -> OverlapReport:
+def texts_of(examples: Sequence[Example]) -> dict[str, tuple[str, ...]]:
+    """Row id -> what the user says."""
+    return {example.id: user_texts(example) for example in examples}
+
+
+def overlap_with_texts(
+    train: Sequence[Example], evaluation: Mapping[str, Sequence[str]], *, shortest: int = 1
+) -> OverlapReport:
     """Overlap of training rows with any evaluation suite.
 
     Args:
         evaluation: id of each case -> its user messages; the last one is compared as a whole, all of them by word
             sequences.
+        shortest: words of the shortest request that is compared as a whole.
     """
-    known = KnownRequests(evaluation)
+    known = KnownRequests(evaluation, shortest=shortest)
     rows = [(example.id, user_texts(example)) for example in train]
     exact = [Match(name, hit) for name, texts in rows if (hit := known.exact(texts)) is not None]
     shared = [Match(name, hit) for name, texts in rows if (hit := known.ngram(texts)) is not None]
@@ -83,13 +93,15 @@ class KnownRequests:
 
     Args:
         evaluation: as for `overlap_with_texts`; of several cases that say the same the first counts.
+        shortest: as there.
     """
 
-    def __init__(self, evaluation: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, evaluation: Mapping[str, Sequence[str]], *, shortest: int = 1) -> None:
         self._lasts: dict[str, str] = {}
         self._sequences: dict[str, str] = {}
         for case, texts in evaluation.items():
-            if texts and (last := normalise_text(texts[-1])):
+            last = normalise_text(texts[-1]) if texts else ""
+            if len(last.split()) >= shortest:
                 self._lasts.setdefault(last, case)
             for sequence in _sequences(texts):
                 self._sequences.setdefault(sequence, case)

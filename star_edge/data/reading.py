@@ -33,9 +33,9 @@ Measure: TypeAlias = Callable[[Sequence[Example]], list[Lengths | DataError | No
 class Tally:
     """What became of the rows of one source: every row read is in one of the other counts.
 
-    kept: rows written, of which `derived` became irrelevance rows. refused: by the chat template. exact, ngram: rows
-    that share the last request, or 13 words in a row, with something in `data.overlap_with`. both_sides: rows that call
-    tools of both sides of the split by tool.
+    kept: rows written, as themselves or as irrelevance rows made of them (`derived`), or as both (`twice`). refused: by
+    the chat template. exact, ngram: rows that share the last request, or 13 words in a row, with something in
+    `data.overlap_with`. both_sides: rows that call tools of both sides of the split by tool.
     """
 
     source: str
@@ -43,6 +43,7 @@ class Tally:
     read: int = 0
     kept: int = 0
     derived: int = 0
+    twice: int = 0
     bad: int = 0
     refused: int = 0
     too_long: int = 0
@@ -145,6 +146,10 @@ class Reader:
             else:
                 yield row, fit
 
+    def apart_from(self, heldout: KnownRequests, rows: Sequence[Example]) -> list[Example]:
+        """The rows that share no request with held-out ones; the others are counted with their sources."""
+        return [row for row in rows if not _is_in(heldout, row, self.collected.tally_of[row.id])]
+
     def _taken(self, source: SourceConfig, side: Side, measure: Measure) -> list[Example]:
         tally = self._tally(source, side)
         kept: list[Example] = []
@@ -183,19 +188,22 @@ class Reader:
 
     def _is_known(self, row: Example, tally: Tally) -> bool:
         known = self._known_of_heldout if tally.side == "heldout" else self._known
-        if known is None:
-            return False
-        texts = user_texts(row)
-        exact = known.exact(texts) is not None
-        ngram = not exact and known.ngram(texts) is not None
-        tally.exact += exact
-        tally.ngram += ngram
-        return exact or ngram
+        return known is not None and _is_in(known, row, tally)
 
     def _synthetic(self, path: Path, side: Side) -> tuple[Rows, int]:
         train, heldout = generate(read_grammar(path), seed=self.seed, where=str(path))
         rows = train if side == "train" else heldout
         return iter(enumerate(rows, start=1)), len(rows)
+
+
+def _is_in(known: KnownRequests, row: Example, tally: Tally) -> bool:
+    """True, and counted, for a row that shares a request."""
+    texts = user_texts(row)
+    exact = known.exact(texts) is not None
+    ngram = not exact and known.ngram(texts) is not None
+    tally.exact += exact
+    tally.ngram += ngram
+    return exact or ngram
 
 
 def _together(known: Mapping[str, Texts]) -> KnownRequests | None:

@@ -12,7 +12,7 @@ from star_edge.contracts import Example
 from star_edge.data.known import SUITES, Texts
 from star_edge.data.lengths import Lengths
 from star_edge.data.mix import MixCounts
-from star_edge.data.overlap import overlap, overlap_with_texts
+from star_edge.data.overlap import SHORTEST_REQUEST, overlap, overlap_with_texts
 from star_edge.data.quota import kind_of
 from star_edge.data.reading import Collected
 
@@ -37,7 +37,9 @@ def summarise(
         "split": split,
         "sources": [dataclasses.asdict(tally) for tally in collected.tallies],
         "mix": None if mix is None else dataclasses.asdict(mix),
-        "overlap": overlap(sides["train"], sides["heldout"]).summary(),
+        "overlap": overlap(
+            [*sides["train"], *sides.get("unlabelled", ())], sides["heldout"], shortest=SHORTEST_REQUEST
+        ).summary(),
         "overlap_with": {
             name: overlap_with_texts(_compared(sides, name), texts).summary() for name, texts in known.items()
         },

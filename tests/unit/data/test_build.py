@@ -29,7 +29,7 @@ def row(tool: str, request: str, **more: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": request}, answer], "tools": [{"name": tool}], **more}
 
 
-ROWS = [row(tool, f"{tool} {number}") for number in range(5) for tool in ("light", "volume", "note", "call")]
+ROWS = [row(tool, f"please use {tool} {number}") for number in range(5) for tool in ("light", "volume", "note", "call")]
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,12 @@ def test_same_request_in_other_dress_is_exact(seen: str) -> None:
     assert report.ngram == 0
 
 
+@pytest.mark.parametrize(("request_", "count"), [("Yes, please do.", 0), ("Yes, please do it.", 1)])
+def test_requests_shorter_than_asked_for_are_no_overlap(request_: str, count: int) -> None:
+    assert overlap([row("t", request_)], [row("e", request_)], shortest=4).exact == count
+    assert overlap([row("t", request_)], [row("e", request_)]).exact == 1
+
+
 def test_only_the_last_request_is_compared_as_a_whole() -> None:
     train = [row("t1", "hello", "good bye"), row("t2", "good bye", "hello")]
 

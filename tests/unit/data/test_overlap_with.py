@@ -58,7 +58,7 @@ def write(path: Path, rows: list[Example]) -> None:
 def run(folder: Path, tiny_student: Path, **more: Any) -> tuple[Dataset, dict[str, Any]]:
     codec = ChatCodec(AutoTokenizer.from_pretrained(tiny_student), HERMES)
     sources: dict[str, Any] = {"train": (SourceConfig("rows.jsonl"),), "heldout": (SourceConfig("dev.jsonl"),)}
-    dataset = build(DataConfig(**sources, **more), codec, folder / "out", seed=1, recipe_folder=folder)
+    dataset = build(DataConfig(**{**sources, **more}), codec, folder / "out", seed=1, recipe_folder=folder)
     return dataset, json.loads((dataset.folder / "summary.json").read_text())
 
 
@@ -98,6 +98,47 @@ def test_a_held_out_file_may_be_named(folder: Path, tiny_student: Path) -> None:
     assert summary["overlap_with"]["dev.jsonl"]["exact"] == summary["overlap"]["exact"] == 0
 
 
+HELD = [request("dev-exact", ASKED[0]), request("dev-words", ASKED[1]), request("dev-short", "Light on, please.")]
+
+
+@pytest.mark.parametrize("mix", [None, MixConfig(rows=100)])
+def test_rows_that_share_a_request_with_held_out_rows_are_left_out_and_counted(
+    folder: Path, tiny_student: Path, mix: MixConfig | None
+) -> None:
+    write(folder / "dev.jsonl", HELD)
+    write(folder / "rows.jsonl", [*ROWS, request("short", "light on, please")])
+    (folder / "open.jsonl").write_text(
+        "".join(json.dumps({**to_row(e), "messages": list(e.prompt)}) + "\n" for e in ROWS)
+    )
+    unlabelled = (SourceConfig(path="open.jsonl"),)
+    dataset, summary = run(folder, tiny_student, overlap_with=("heldout",), mix=mix, unlabelled=unlabelled)
+    train, heldout, prompts = summary["sources"]
+
+    assert ids(dataset.train) == sorted(["short", *(f"free-{number}" for number in range(10))])
+    assert ids(dataset.heldout) == ["dev-exact", "dev-short", "dev-words"]
+    assert dataset.unlabelled_rows == 10
+    assert [(t["exact"], t["ngram"], t["kept"]) for t in (train, heldout, prompts)] == [
+        (1, 1, 11),
+        (0, 0, 3),
+        (1, 1, 10),
+    ]
+    assert (summary["overlap"]["exact"], summary["overlap"]["ngram"]) == (0, 0)
+    assert summary["overlap_with"] == {}
+
+
+@pytest.mark.parametrize("mix", [None, MixConfig(rows=100)])
+def test_rows_held_out_by_the_split_count_too(folder: Path, tiny_student: Path, mix: MixConfig | None) -> None:
+    both = [row(f"{n}-{t}", f"Please switch on number {n}.", f"switch_{t}", tools=(device(t),))
+            for n in range(4) for t in ("light", "radio")]  # fmt: skip
+    only = row("only", "And the light alone now.", "switch_light", tools=(device("light"),))
+    radio = row("wave", "And the radio alone now.", "switch_radio", tools=(device("radio"),))
+    write(folder / "rows.jsonl", [*both, only, radio])
+    dataset, summary = run(folder, tiny_student, overlap_with=("heldout",), mix=mix, heldout=())
+
+    assert (dataset.train_rows, dataset.heldout_rows) == (1, 5)
+    assert (summary["sources"][0]["kept"], summary["sources"][0]["exact"]) == (6, 4)
+
+
 def test_without_it_nothing_is_compared(folder: Path, tiny_student: Path) -> None:
     dataset, summary = run(folder, tiny_student)
 
@@ -132,7 +173,7 @@ def test_fingerprints_follow_the_content_of_every_file_and_not_its_place(folder:
         train=(SourceConfig(path="rows.jsonl"),),
         unlabelled=(SourceConfig(path="open.jsonl"),),
         mix=MixConfig(rows=1, tool_pool="pool.jsonl"),
-        overlap_with=("bfcl", "known.jsonl"),
+        overlap_with=("bfcl", "known.jsonl", "heldout"),
     )
     before = fingerprints(config, folder)
     changed = []
