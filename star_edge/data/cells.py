@@ -109,7 +109,8 @@ class Drawer:
             fits = self._fitting(versions)
             for row, choices, fit in zip(rows, versions, fits, strict=True):
                 if isinstance(fit, DataError):
-                    self.collected.refuse(row, fit)
+                    if not cell.is_derived:
+                        self.collected.refuse(row, fit)
                 elif fit is not None:
                     number, lengths = fit
                     cell.usable.append(Drawn(row, choices[number], lengths, number > 0))

@@ -39,6 +39,7 @@ class MixCounts:
     """What a mix came to. `quotas`: kind -> rows wanted and given; near misses count among the irrelevance rows."""
 
     wanted_rows: int
+    wanted_near_miss: int
     quotas: dict[str, dict[str, int]] = field(default_factory=dict)
     derived_near_miss: int = 0
     derived_unrelated: int = 0
@@ -66,12 +67,17 @@ class Mixer:
 
         Fewer than `config.rows` come when the sources hold no more (see `Quotas.of`). Rows that a kind lacks are given
         to the kinds without a quota. Irrelevance rows that the sources lack are derived from requests that are drawn
-        for nothing else.
+        for nothing else. Near misses come from all sources by their weights, and leave the row that each is made of to
+        be drawn as itself: one request with the tool it needs and without it is the contrast to be learnt, and sources
+        with few rows would otherwise lose the calls that they are there for.
         """
         quotas = Quotas.of(self.config, (kind_of(row.example) for pool in pools for row in pool.rows))
-        columns = self._columns([pool for pool in pools if pool.rows], quotas)
+        filled = [pool for pool in pools if pool.rows]
+        columns = self._columns(filled, quotas)
         with closing(self.reader.progress.bar("draw rows", quotas.rows)) as bar:
-            self._fill(columns, quotas, Drawer(self.reader.ruler, self.reader.collected, bar))
+            drawer = Drawer(self.reader.ruler, self.reader.collected, bar)
+            columns[NEAR_MISS] = self._near_misses(filled, quotas.near_miss, drawer)
+            self._fill(columns, quotas, drawer)
         self._settle(columns)
         lists = [[row.version.example for row in cell.drawn] for cells in columns.values() for cell in cells]
         return mixed(lists), self._counts(columns, quotas)
@@ -80,21 +86,18 @@ class Mixer:
         """Draw every kind with a quota, then the rest, then what has to be derived from what is left over."""
         refused = quotas.kinds.get(IRRELEVANCE, 0)
         for kind, wanted in quotas.kinds.items():
-            drawer.draw(columns[kind], wanted - (quotas.near_miss if kind == IRRELEVANCE else 0))
-        asked = _taken(columns, *columns.keys() - {REST, IRRELEVANCE})
+            drawer.draw(columns[kind], wanted - (_taken(columns, NEAR_MISS) if kind == IRRELEVANCE else 0))
+        asked = _taken(columns, *columns.keys() - {REST, IRRELEVANCE, NEAR_MISS})
         drawer.draw(columns[REST], quotas.rows - refused - asked)
-        columns[NEAR_MISS] = self._derived(columns, self._near_miss, quotas.near_miss, drawer)
-        drawer.draw(columns[IRRELEVANCE], refused - _taken(columns, IRRELEVANCE, NEAR_MISS))
         lacking = refused - _taken(columns, IRRELEVANCE, NEAR_MISS)
-        columns[UNRELATED] = self._derived(columns, self._unrelated, lacking, drawer)
+        columns[UNRELATED] = self._unrelated_rows(columns, lacking, drawer)
         drawer.draw(columns[REST], quotas.rows - _taken(columns, *columns))
 
     def _columns(self, pools: Sequence[Pool], quotas: Quotas) -> dict[str, list[Cell]]:
         """A cell for each source under each kind that has a quota, and under the rest."""
-        average = sum(len(pool.rows) for pool in pools) / max(1, len(pools))
         columns: dict[str, list[Cell]] = {kind: [] for kind in (*quotas.kinds, IRRELEVANCE, REST)}
         for pool in pools:
-            weight = pool.weight if pool.weight is not None else len(pool.rows) / average
+            weight = self._weight(pool, pools)
             rows: dict[str, list[Candidate]] = {kind: [] for kind in columns}
             for row in pool.rows:
                 kind = kind_of(row.example)
@@ -103,18 +106,29 @@ class Mixer:
                 cells.append(Cell(rows[kind], weight, self._direct))
         return columns
 
-    def _derived(self, columns: Mapping[str, list[Cell]], make: Make, wanted: int, drawer: Drawer) -> list[Cell]:
+    def _near_misses(self, pools: Sequence[Pool], wanted: int, drawer: Drawer) -> list[Cell]:
+        """A cell for each source, of irrelevance rows made from its single-turn calls."""
+        cells = [_derivable(pool.rows, self._weight(pool, pools), self._near_miss) for pool in pools]
+        drawer.draw(cells, wanted)
+        return cells
+
+    def _unrelated_rows(self, columns: Mapping[str, list[Cell]], wanted: int, drawer: Drawer) -> list[Cell]:
         """Cells of irrelevance rows made from single-turn calls that nothing else has drawn."""
+        refused = {row.candidate.example.id for cell in columns[NEAR_MISS] for row in cell.drawn}
         sources = [cell for column in columns.values() for cell in column if not cell.is_derived]
-        cells = [
-            Cell([row for row in cell.untried if is_derivable(row.example)], cell.weight, make, is_derived=True)
-            for cell in sources
-        ]
+        free = ([row for row in cell.untried if row.example.id not in refused] for cell in sources)
+        cells = [_derivable(rows, cell.weight, self._unrelated) for rows, cell in zip(free, sources, strict=True)]
         drawer.draw(cells, wanted)
         used = {row.candidate.example.id for cell in cells for row in cell.drawn}
         for cell in sources:
             cell.leave_out(used)
         return cells
+
+    @staticmethod
+    def _weight(pool: Pool, pools: Sequence[Pool]) -> float:
+        if pool.weight is not None:
+            return pool.weight
+        return len(pool.rows) * len(pools) / sum(len(each.rows) for each in pools)
 
     def _direct(self, example: Example) -> Sequence[Version]:
         """The row with its distractors, and without them in case that is too long."""
@@ -142,11 +156,15 @@ class Mixer:
         return Version(new, added, is_masked=new is not example)
 
     def _settle(self, columns: Mapping[str, list[Cell]]) -> None:
-        """Count what was taken with its source, and keep its lengths."""
+        """Count what was taken with its source, each of its rows once, and keep its lengths."""
+        kept: set[str] = set()
         for cell in (cell for column in columns.values() for cell in column):
             for row in cell.drawn:
-                row.candidate.tally.kept += 1
-                row.candidate.tally.derived += cell.is_derived
+                tally, name = row.candidate.tally, row.candidate.example.id
+                tally.kept += name not in kept
+                tally.twice += name in kept
+                tally.derived += cell.is_derived
+                kept.add(name)
                 self.reader.collected.tokens[row.version.example.id] = row.lengths
 
     def _counts(self, columns: Mapping[str, list[Cell]], quotas: Quotas) -> MixCounts:
@@ -156,6 +174,7 @@ class Mixer:
             given[IRRELEVANCE] = _taken(columns, IRRELEVANCE, NEAR_MISS, UNRELATED)
         return MixCounts(
             wanted_rows=self.config.rows,
+            wanted_near_miss=quotas.near_miss,
             quotas={kind: {"wanted": rows, "given": given[kind]} for kind, rows in quotas.kinds.items()},
             derived_near_miss=_taken(columns, NEAR_MISS),
             derived_unrelated=_taken(columns, UNRELATED),
@@ -164,6 +183,10 @@ class Mixer:
             rows_too_long_for_distractors=sum(row.is_second for row in drawn),
             masked_rows=sum(row.version.is_masked for row in drawn),
         )
+
+
+def _derivable(rows: Sequence[Candidate], weight: float, make: Make) -> Cell:
+    return Cell([row for row in rows if is_derivable(row.example)], weight, make, is_derived=True)
 
 
 def _taken(columns: Mapping[str, list[Cell]], *kinds: str) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 from star_edge.manifest import read_json
 
 SIDES = {"train": "training", "heldout": "held-out", "unlabelled": "unlabelled"}
+USES = {"derived": "derived", "twice": "twice"}
 LOSSES = {
     "bad": "bad",
     "refused": "refused",
@@ -19,6 +20,7 @@ LOSSES = {
     "over_cap": "over cap",
     "not_drawn": "not drawn",
 }
+_FILLED = "the sources hold no more, and kinds without a share fill in"
 SPREADS = {
     "prompt_tokens": "prompt tokens",
     "completion_tokens": "completion tokens",
@@ -75,12 +77,12 @@ def _shares(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _sources(summary: Mapping[str, Any]) -> list[str]:
-    """Every file, with the losses that occurred at all."""
+    """Every file, with what was made of its rows and the losses, where they occurred at all."""
     tallies = summary["sources"]
-    losses = [key for key in LOSSES if any(tally[key] for tally in tallies)]
-    rows = [["file", "side", "read", "kept", *(LOSSES[key] for key in losses)]]
+    columns = {key: label for key, label in {**USES, **LOSSES}.items() if any(tally[key] for tally in tallies)}
+    rows = [["file", "side", "read", "kept", *columns.values()]]
     for tally in tallies:
-        counts = (tally[key] for key in ("read", "kept", *losses))
+        counts = (tally[key] for key in ("read", "kept", *columns))
         rows.append([tally["source"], SIDES[tally["side"]], *map(_number, counts)])
     return _aligned(rows, texts=2)
 
@@ -94,7 +96,11 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
             lines.append(f"the sources hold fewer rows than the {_number(mix['wanted_rows'])} wanted")
         for kind, rows in mix["quotas"].items():
             if rows["given"] < rows["wanted"]:
-                lines.append(f"{kind}: {_number(rows['given'])} of the {_number(rows['wanted'])} rows wanted")
+                lines.append(
+                    f"{kind}: {_number(rows['given'])} of the {_number(rows['wanted'])} rows wanted; {_FILLED}"
+                )
+        if mix["derived_near_miss"] < (wanted := mix["wanted_near_miss"]):
+            lines.append(f"near misses: {_number(mix['derived_near_miss'])} of the {_number(wanted)} rows wanted")
         lines.append(
             f"derived irrelevance rows: {_number(mix['derived_near_miss'])} near misses, "
             f"{_number(mix['derived_unrelated'])} with unrelated tools"

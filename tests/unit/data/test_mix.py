@@ -197,6 +197,34 @@ def test_near_misses_are_their_share_of_the_irrelevance_rows(folder: Folder) -> 
     assert all(example.tools == (LAMP,) for example in near)
 
 
+def test_near_misses_come_by_weight_from_sources_that_are_used_up(folder: Folder) -> None:
+    sources = []
+    for name, size, weight in (("a", 20, 3.0), ("b", 90, 1.0)):
+        crowded = [dataclasses.replace(example, tools=(*example.tools, LAMP), kind="") for example in calls(name, size)]
+        sources.append(dataclasses.replace(folder.write(f"{name}.jsonl", crowded), weight=weight))
+    mix = MixConfig(rows=80, irrelevance_share=0.2, near_miss_share=1.0, tool_pool="pool.jsonl")
+    dataset = folder.build(*sources, mix=mix)
+    rows = train_of(dataset)
+    near = {example.id.removesuffix(" (near miss)") for example in rows if example.kind == "irrelevance"}
+    tallies = summary_of(dataset)["sources"][:2]
+
+    assert Counter(name[0] for name in near) == {"a": 12, "b": 4}
+    assert files_of(dataset) == {"a": 32, "b": 48}
+    assert near & {example.id for example in rows}, "a request comes with its tool and without it"
+    assert [tally["derived"] for tally in tallies] == [12, 4]
+    assert sum(tally["kept"] + tally["twice"] for tally in tallies) == len(rows) == 80
+    assert all(tally["read"] == tally["kept"] + tally["not_drawn"] for tally in tallies)
+
+
+def test_a_request_is_not_refused_twice(folder: Folder) -> None:
+    crowded = [dataclasses.replace(example, tools=(*example.tools, LAMP), kind="") for example in calls("a", 40)]
+    mix = MixConfig(rows=40, irrelevance_share=0.5, near_miss_share=0.5, tool_pool="pool.jsonl")
+    dataset = folder.build(folder.write("a.jsonl", crowded), mix=mix)
+    refused = [example.prompt[-1]["content"] for example in train_of(dataset) if example.kind == "irrelevance"]
+
+    assert len(refused) == len(set(refused)) == 20
+
+
 def test_rows_that_a_kind_lacks_are_given_to_the_others(folder: Folder) -> None:
     source = folder.write("a.jsonl", [*calls("a", 80), *replies("b", 3, "ask_missing")])
     mix = MixConfig(rows=50, ask_share=0.2, irrelevance_share=0.1, near_miss_share=1.0)

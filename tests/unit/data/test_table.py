@@ -19,11 +19,12 @@ def side(rows: int, **kinds: int) -> dict[str, Any]:
 
 
 TALLY = {
-    "source": "own.jsonl", "side": "train", "read": 2000, "kept": 1500, "derived": 0, "bad": 0, "refused": 0,
-    "too_long": 17, "exact": 2, "ngram": 0, "both_sides": 3, "over_cap": 0, "not_drawn": 478,
+    "source": "own.jsonl", "side": "train", "read": 2000, "kept": 1500, "derived": 42, "twice": 30, "bad": 0,
+    "refused": 0, "too_long": 17, "exact": 2, "ngram": 0, "both_sides": 3, "over_cap": 0, "not_drawn": 478,
 }  # fmt: skip
 MIX = {
-    "wanted_rows": 1800, "quotas": {"ask_missing": {"wanted": 90, "given": 4}, "parallel": {"wanted": 9, "given": 9}},
+    "wanted_rows": 1800, "wanted_near_miss": 35,
+    "quotas": {"ask_missing": {"wanted": 90, "given": 4}, "parallel": {"wanted": 9, "given": 9}},
     "derived_near_miss": 30, "derived_unrelated": 12, "distractors": 4000, "rows_with_distractors": 1200,
     "rows_too_long_for_distractors": 8, "masked_rows": 150,
 }  # fmt: skip
@@ -50,11 +51,12 @@ SUMMARY = {
         "training: prompt tokens 12.3 11 1,234 2,000",
         "held-out: completion tokens 12.3 11 1,234 2,000",
         "own 1,500 100.0 %",
-        "file side read kept too long exact both sides not drawn",
-        "own.jsonl training 2,000 1,500 17 2 3 478",
+        "file side read kept derived twice too long exact both sides not drawn",
+        "own.jsonl training 2,000 1,500 42 30 17 2 3 478",
         "rows that call held-out tools and others, dropped by the split: 3",
         "the sources hold fewer rows than the 1,800 wanted",
-        "ask_missing: 4 of the 90 rows wanted",
+        "ask_missing: 4 of the 90 rows wanted; the sources hold no more, and kinds without a share fill in",
+        "near misses: 30 of the 35 rows wanted",
         "derived irrelevance rows: 30 near misses, 12 with unrelated tools",
         "distractors: 4,000 tools in 1,200 rows; 8 rows had no room for theirs",
         "rows under masked names: 150",
@@ -74,7 +76,8 @@ def test_unlabelled_prompts_have_no_kind_and_no_completion() -> None:
 
 
 def test_without_a_mix_its_lines_are_missing() -> None:
-    shown = table({**SUMMARY, "mix": None, "overlap_with": {}, "split": {"by": "source"}})
+    tally = {**TALLY, "derived": 0, "twice": 0}
+    shown = table({**SUMMARY, "sources": [tally], "mix": None, "overlap_with": {}, "split": {"by": "source"}})
 
     assert not any(word in shown for word in ("distractors", "masked", "derived", "bfcl", "split"))
 
