@@ -42,7 +42,7 @@ class LabelConfig:
     """How prompts are labelled.
 
     samples: completions a prompt. agreement: share of them that must call alike.
-    rows_per_forward: completions that transformers draws together.
+    rows_per_forward: completions that transformers draws together. revision: commit or tag of a hub id.
     """
 
     samples: int = 4
@@ -53,6 +53,7 @@ class LabelConfig:
     backend: Literal["auto", "vllm", "transformers"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = 17
+    revision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +86,15 @@ def label(
     config: LabelConfig,
     out: Path,
     *,
+    limit: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Labelled:
-    """Sample what `out` does not hold yet, then write the rows that are agreed on.
+    """Sample what is not sampled yet, then write the rows that are agreed on.
 
     Args:
-        prompts: under ids of their own.
+        prompts: under ids of their own; all of a file, for its samples are those of the whole.
+        limit: label the first so many. A later call with more of them asks only the new ones.
         model: folder, adapter folder, hub id or `.gguf` file.
         force: throw away completions that were drawn otherwise.
     Raises:
@@ -100,7 +103,7 @@ def label(
     """
     if out.exists() and not force:
         raise ArtifactError(f"{out}: is there already; choose another --out, or --force")
-    found = find_checkpoint(model)
+    found = find_checkpoint(model, config.revision)
     kind, device = choose_backend(found, AnswerConfig(backend=config.backend, device=config.device))
     if kind == "file":
         raise EvaluationError(f"{found.path}: a bundle is not sampled from; give the checkpoint it was exported from")
@@ -113,11 +116,13 @@ def label(
             FileLock(samples.with_suffix(".lock"), timeout=0),
             closing(OutputFile(samples, {**settings, **drawing}, force=force)) as file,
         ):
-            if any(name not in file.rows for example in prompts for name in _names(example, config)):
+            wanted = prompts[:limit]
+            open_prompts = [example for example in wanted if not _is_sampled(example, config, file)]
+            if open_prompts:
                 with tempfile.TemporaryDirectory(prefix="star-edge-") as scratch:
                     folder = plain_folder(found, "auto", Path(scratch))
-                    _sample_missing(prompts, folder, kind == "vllm", device, config, file, or_quiet(progress))
-            return _write_agreed(prompts, config, file, out)
+                    _sample(open_prompts, folder, kind == "vllm", device, config, file, or_quiet(progress))
+            return _write_agreed(wanted, config, file, out)
     except Timeout:
         raise ArtifactError(f"{out}: another star-edge is working there; wait for it to end") from None
 
@@ -126,7 +131,11 @@ def _names(example: Example, config: LabelConfig) -> list[str]:
     return [f"{example.id} #{number}" for number in range(1, config.samples + 1)]
 
 
-def _sample_missing(
+def _is_sampled(example: Example, config: LabelConfig, file: OutputFile) -> bool:
+    return all(name in file.rows for name in _names(example, config))
+
+
+def _sample(
     prompts: Sequence[Example],
     folder: Path,
     by_vllm: bool,
@@ -135,7 +144,7 @@ def _sample_missing(
     file: OutputFile,
     progress: Progress,
 ) -> None:
-    """Batches of like length are the same whatever is done of them, and so are their draws."""
+    """Ask in batches of like length, the shortest first: a kill leaves the same batches, and so the same draws."""
     context = int(read_model_json(folder, CONFIG)["max_position_embeddings"])
     sampler = _VllmSampler(folder, config, context) if by_vllm else _TorchSampler(folder, device, config)
     with closing(sampler), closing(progress.bar("label", len(prompts))) as bar:
@@ -144,12 +153,11 @@ def _sample_missing(
         done = 0
         for batch in chunks(order, sampler.batch_size):
             names = [name for index in batch for name in _names(prompts[index], config)]
-            if any(name not in file.rows for name in names):
-                room = [index for index in batch if len(encoded[index]) + config.max_new_tokens <= context]
-                drawn = sampler.sample([encoded[index] for index in room], seed=_seed(config.seed, names))
-                found = dict(zip(room, drawn, strict=True))
-                for index in batch:
-                    _keep(prompts[index], len(encoded[index]), found.get(index), sampler.codec, config, file)
+            room = [index for index in batch if len(encoded[index]) + config.max_new_tokens <= context]
+            drawn = sampler.sample([encoded[index] for index in room], seed=_seed(config.seed, names))
+            found = dict(zip(room, drawn, strict=True))
+            for index in batch:
+                _keep(prompts[index], len(encoded[index]), found.get(index), sampler.codec, config, file)
             done += len(batch)
             bar.update(done)
 

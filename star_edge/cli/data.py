@@ -127,12 +127,14 @@ def mix(recipe: str, out: Path, overrides: tuple[str, ...], force: bool, as_json
         echo_json(read_json(out / "summary.json"))
         return
     click.echo(read_table(out))
-    click.echo(f"next: star-edge distill {shlex.quote(recipe)}", err=True)
+    words = ["star-edge", "distill", recipe, *(word for value in overrides for word in ("--set", value))]
+    click.echo(f"next: {shlex.join(words)}", err=True)
 
 
 @data.command()
 @click.argument("prompts", type=FILE)
 @click.option("--model", required=True, help="Model folder, LoRA adapter folder, hub id or .gguf file that answers.")
+@click.option("--revision", metavar="COMMIT", help="Commit or tag of a hub id, which needs one.")
 @click.option("--out", type=FILE, required=True, help="File for the rows; samples are kept beside it.")
 @click.option("--samples", default=4, show_default=True, type=click.IntRange(min=1), help="Completions a prompt.")
 @click.option(
@@ -164,9 +166,15 @@ def mix(recipe: str, out: Path, overrides: tuple[str, ...], force: bool, as_json
     show_default=True,
     help="What samples; auto is vllm on a GPU that has it, else transformers.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="Label the first N prompts.  [default: all]")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    help="Label the first N prompts; a wider limit asks only the new ones.  [default: all]",
+)
 @click.option("--seed", default=17, show_default=True, help="Seed of the sampling.")
-@click.option("--force", is_flag=True, help="Write over rows, and throw away samples that were drawn otherwise.")
+@click.option(
+    "--force", is_flag=True, help="Write over rows, and throw away samples that were drawn otherwise; others are kept."
+)
 @json_option
 @verbose_option
 def label(prompts: Path, model: str, out: Path, limit: int | None, force: bool, as_json: bool, **settings: Any) -> None:
@@ -187,7 +195,8 @@ def label(prompts: Path, model: str, out: Path, limit: int | None, force: bool, 
 
     good, bad = read_unlabelled(prompts)
     refuse_bad(prompts, good, bad, remedy="mend them or take them out")
-    done = label_prompts(good[:limit], model, LabelConfig(**settings), out, force=force, progress=Progress())
+    config = LabelConfig(**settings)
+    done = label_prompts(good, model, config, out, limit=limit, force=force, progress=Progress())
     if as_json:
         echo_json(done)
         return
@@ -204,11 +213,14 @@ def label(prompts: Path, model: str, out: Path, limit: int | None, force: bool, 
 def overlap(train: Path, evaluation: Path, skip_bad: bool, as_json: bool) -> None:
     """Count training rows whose request is also in an evaluation file (exact, and by shared 13-word runs).
 
+    Exact are last requests of four words and more: shorter replies are alike in any two dialogues.
+
     \b
     Example:
       star-edge data overlap runs/quickstart/data/train.jsonl runs/quickstart/data/heldout.jsonl
     """
     from star_edge.data.normalise import read_evaluation, refuse_bad
+    from star_edge.data.overlap import SHORTEST_REQUEST
     from star_edge.data.overlap import overlap as compare
 
     rows = []
@@ -219,7 +231,7 @@ def overlap(train: Path, evaluation: Path, skip_bad: bool, as_json: bool) -> Non
         elif bad:
             click.echo(f"{file}: {len(bad)} bad rows skipped", err=True)
         rows.append(good)
-    found = compare(*rows)
+    found = compare(*rows, shortest=SHORTEST_REQUEST)
     if as_json:
         echo_json(found)
         return

@@ -98,7 +98,8 @@ def folder_fingerprint(folder: Path) -> str:
 def _from_hub(repository: str, revision: str | None, files: Sequence[str]) -> FoundSource:
     if revision is None:
         raise ModelError(
-            f"{repository}: a hub id needs a revision, as it may change under a run; pin it: revision: <commit or tag>"
+            f"{repository}: a hub id needs a revision, as it may change under a run; pin a commit or tag: "
+            "`revision:` in a recipe, --revision in a command"
         )
     # The hub client is wanted by this branch alone, and takes a while to import.
     from huggingface_hub import snapshot_download

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,13 @@ def test_json_is_the_summary(recipe: Path, tmp_path: Path) -> None:
     printed = json.loads(mix(recipe, tmp_path / "mixed", "--json"))
 
     assert printed == json.loads((tmp_path / "mixed" / "summary.json").read_text())
+
+
+def test_the_next_command_repeats_the_overrides(recipe: Path, tmp_path: Path) -> None:
+    settings = ("--set", "data.mix={rows: 12, mask_share: 0.5}", "--set", "seed=3")
+    result = CliRunner().invoke(main, ["data", "mix", str(recipe), "--out", str(tmp_path / "mixed"), *settings])
+
+    assert result.stderr.splitlines()[-1] == f"next: {shlex.join(['star-edge', 'distill', str(recipe), *settings])}"
 
 
 def test_files_begin_in_the_data_folder(recipe: Path, tmp_path: Path) -> None:

@@ -106,6 +106,44 @@ def test_another_agreement_draws_nothing_anew(scripted: type[Scripted], tiny_stu
     assert done.rows == 0
 
 
+def test_a_wider_limit_asks_only_the_new_prompts(scripted: type[Scripted], tiny_student: Path, tmp_path: Path) -> None:
+    out = tmp_path / "rows.jsonl"
+    assert run(tiny_student, out, limit=2).rows == 2
+    first = (tmp_path / "rows.samples.jsonl").read_text()
+    with pytest.raises(ArtifactError, match="is there already"):
+        run(tiny_student, out, limit=5)
+    assert run(tiny_student, out, limit=5, force=True).rows == 5
+    assert len(scripted.asked) == 2, "three prompts in batches of two"
+    assert (tmp_path / "rows.samples.jsonl").read_text().startswith(first)
+    assert run(tiny_student, out, limit=3, force=True).rows == 3
+
+
+def test_hub_id_takes_a_revision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[Any] = []
+
+    def fetch(repository: str, **more: Any) -> str:
+        asked.append((repository, more["revision"]))
+        raise OSError("no network")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    (tmp_path / "p.jsonl").write_text(json.dumps({"messages": [{"role": "user", "content": "hi"}], "tools": []}) + "\n")
+    command = [
+        "data",
+        "label",
+        str(tmp_path / "p.jsonl"),
+        "--model",
+        "some/model",
+        "--out",
+        str(tmp_path / "rows.jsonl"),
+    ]
+    without = CliRunner().invoke(main, command)
+    given = CliRunner().invoke(main, [*command, "--revision", "abc"])
+
+    assert "--revision in a command" in without.stderr
+    assert "some/model@abc: cannot be fetched (no network)" in given.stderr
+    assert asked == [("some/model", "abc")]
+
+
 def test_rows_and_samples_of_others_are_kept(scripted: type[Scripted], tiny_student: Path, tmp_path: Path) -> None:
     out = tmp_path / "rows.jsonl"
     run(tiny_student, out)

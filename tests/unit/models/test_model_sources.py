@@ -83,7 +83,7 @@ def test_missing_source_is_one_line(source: str, message: str, tmp_path: Path, m
 
 
 def test_hub_id_needs_a_revision() -> None:
-    with pytest.raises(ModelError, match="pin it: revision: <commit or tag>"):
+    with pytest.raises(ModelError, match="pin a commit or tag: `revision:` in a recipe, --revision in a command"):
         resolve_source(ModelConfig("someone/some-model"))
 
 
