@@ -49,9 +49,7 @@ def suite_options(command: Command) -> Command:
     help="Write the result files that `bfcl evaluate` reads.",
 )
 @click.option("--model-name", help="Name of the results there.  [default: Qwen/Qwen3-0.6B-FC]")
-@click.option(
-    "--force", is_flag=True, help="Replace the official result files, and the file of --cases, that are there."
-)
+@click.option("--force", is_flag=True, help="Replace official results, and a file of --cases, that are there.")
 @json_option
 @verbose_option
 def score(
@@ -76,7 +74,7 @@ def score(
     Example:
       star-edge score --suite bfcl --outputs mine/outputs.jsonl --compare base/outputs.jsonl
     """
-    from star_edge.evaluate.outputs import read_answers, read_outputs
+    from star_edge.evaluate.outputs import read_answers
     from star_edge.evaluate.suites import open_suite
 
     if export_official is not None and suite_name != "bfcl":
@@ -97,7 +95,8 @@ def score(
     print_scores(scores, reference, as_json=as_json)
     if export_official is not None:
         narrowed = bool(categories or limit or missing_as_wrong)
-        _export(suite, read_outputs(outputs), export_official, model_name, force=force, narrowed=narrowed)
+        texts = {id: text or "" for id, text in answers.items()}
+        _export(suite, texts, export_official, model_name, force=force, narrowed=narrowed)
 
 
 def reference_scores(suite: Suite, outputs: Path | None) -> SuiteScores | None:

@@ -158,9 +158,9 @@ def test_missing_outputs_count_as_wrong_when_told_so(outputs: Path) -> None:
     [
         (["--outputs", "{none}"], 1, "none.jsonl: cannot read (No such file or directory); give a JSONL file"),
         (["--outputs", "{broken}"], 1, "broken.jsonl:1: broken JSON"),
-        (["--outputs", "{short}"], 1, "short.jsonl: 129 of 130 cases have no output, first 'simple_python_0'; answer them"),
+        (["--outputs", "{short}"], 1, "short.jsonl: 129 of 130 cases have no output, first 'simple_python_0'"),
         (["--outputs", "{foreign}"], 1, "foreign.jsonl: 1 of 1 outputs are for no case of this suite, first 'x'"),
-        (["--outputs", "{right}", "--compare", "{foreign}"], 1, "foreign.jsonl: 1 of 1 outputs are for no case of this suite"),
+        (["--outputs", "{right}", "--compare", "{foreign}"], 1, "foreign.jsonl: 1 of 1 outputs are for no case"),
         (["--outputs", "{right}", "--category", "live"], 1, "no BFCL category 'live'; choose from simple_python"),
         (["--outputs", "{right}", "--suite", "bcfl"], 1, "bcfl: no such suite or file; give bfcl"),
         (["--outputs", "{right}", "--cases", "{right}"], 2, "--cases would write over --outputs"),

@@ -143,7 +143,7 @@ def test_no_category_of_an_earlier_export_stays(wheel: Path, tmp_path: Path) -> 
     other = export_official(cases, texts, tmp_path, model_name="Qwen/Qwen3-8B-FC", wheel=wheel)
     part = load(("parallel",), wheel=wheel)
     (folder / "non_live" / "BFCL_v4_parallel_result.json").unlink()
-    with pytest.raises(EvaluationError, match="simple_python_result.json: results are there already"):
+    with pytest.raises(EvaluationError, match=r"simple_python_result\.json: results are there already"):
         export_official(part, texts, tmp_path, model_name=DEFAULT_MODEL, wheel=wheel)
     export_official(part, texts, tmp_path, model_name=DEFAULT_MODEL, wheel=wheel, force=True)
     assert [path.name for path in folder.rglob("*.json")] == ["BFCL_v4_parallel_result.json"]
