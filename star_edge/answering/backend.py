@@ -22,6 +22,7 @@ class AnswerConfig:
     revision: of a hub id.
     base: of an adapter, the model it sits on; null is the one it names.
     chat_template: the model's own, ours, or ("auto") the model's own where it shows the tools.
+    plain_text_tokens: added tokens that a model folder or GGUF file reads and writes as ordinary text, as in a recipe.
     device: of transformers; "auto" is the GPU where there is one.
     threads: that compute on a CPU; null is what the library takes by itself, or one for a file.
     rows_per_forward: batch size of transformers.
@@ -31,6 +32,7 @@ class AnswerConfig:
     revision: str | None = None
     base: str | None = None
     chat_template: ChatTemplate = "auto"
+    plain_text_tokens: tuple[str, ...] = ()
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = None
     rows_per_forward: int = 16

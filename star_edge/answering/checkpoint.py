@@ -34,12 +34,16 @@ def find_checkpoint(name: str, revision: str | None = None, base: str | None = N
     """A bundle of ours, a LoRA adapter, or whatever a recipe takes as a model's source.
 
     Args:
+        name: folder, file or hub id; a finished stage's folder of a run stands for the checkpoint that it left.
         base: the model that the adapter sits on; null for the one that it names.
     Raises:
         ModelError: nothing is there, or an adapter's base is not.
         ArtifactError: a manifest or an adapter's settings are damaged.
     """
     path = Path(name).expanduser()
+    if (path / MANIFEST).is_file() and not (path / ADAPTER).is_file():
+        path, base = _of_stage(path, base)
+        name = str(path)
     if (path / ADAPTER).is_file():
         on = find_base(path, base)
         return FoundCheckpoint("adapter", path, path.name, hash_json(checkpoint_fingerprints(path, on)), on)
@@ -52,11 +56,29 @@ def find_checkpoint(name: str, revision: str | None = None, base: str | None = N
     return FoundCheckpoint(kind, source.path, source.label, source.fingerprint)
 
 
+def _of_stage(path: Path, base: str | None) -> tuple[Path, str | None]:
+    """The checkpoint that the manifest of a run's stage names, with its base; other folders as they are.
+
+    Raises: ModelError: it names two. ArtifactError: the manifest is damaged.
+    """
+    details = read_json(path / MANIFEST).get("details", {})
+    saved = {name: value for name, value in details.items() if isinstance(value, dict) and "folder" in value}
+    run = path.parent  # where a manifest's paths begin
+    if len(saved) > 1:
+        places = " or ".join(str(run / value["folder"]) for value in saved.values())
+        raise ModelError(f"{path}: a stage with {len(saved)} checkpoints; give {places}")
+    for value in saved.values():
+        own_base = value.get("base")
+        return run / value["folder"], base if base or not own_base else str(run / own_base)
+    return path, base
+
+
 def choose_backend(found: FoundCheckpoint, config: AnswerConfig) -> tuple[BackendKind, str]:
     """The backend that was asked for, or for "auto" the fastest that can run the checkpoint here; and its device.
 
     Raises: EvaluationError: what was asked for cannot run this kind of checkpoint, or there is no GPU for it.
     """
+    _check_plain_text(found, config)
     if found.kind == "bundle":
         if config.backend in ("vllm", "transformers"):
             raise EvaluationError(
@@ -78,6 +100,22 @@ def choose_backend(found: FoundCheckpoint, config: AnswerConfig) -> tuple[Backen
     return ("vllm" if has_vllm else "transformers"), device
 
 
+def _check_plain_text(found: FoundCheckpoint, config: AnswerConfig) -> None:
+    """Raises: EvaluationError: tokens as plain text, where the tokenizer is not ours to change."""
+    if not config.plain_text_tokens:
+        return
+    if found.kind in ("adapter", "bundle"):
+        raise EvaluationError(
+            f"{found.path}: its tokens are as it was trained with; --plain-text-token is for a model folder, a hub id "
+            "or a .gguf file"
+        )
+    if config.backend == "file":
+        raise EvaluationError(
+            f"{found.path}: --backend file reads tokens as the file has them; give vllm or transformers with "
+            "--plain-text-token"
+        )
+
+
 def _device(config: AnswerConfig) -> Literal["cpu", "cuda"]:
     import torch  # not needed where a file runs
 
@@ -90,8 +128,10 @@ def _device(config: AnswerConfig) -> Literal["cpu", "cuda"]:
     return "cuda" if has_gpu and config.device != "cpu" else "cpu"
 
 
-def plain_folder(found: FoundCheckpoint, chat_template: ChatTemplate, scratch: Path) -> Path:
-    """One model folder without an adapter, with the chat template that was asked for, made in `scratch`.
+def plain_folder(
+    found: FoundCheckpoint, chat_template: ChatTemplate, scratch: Path, *, plain_text_tokens: tuple[str, ...] = ()
+) -> Path:
+    """One model folder without an adapter, with the chat template and tokens that were asked for, made in `scratch`.
 
     Raises: ModelError: it does not load, or cannot be converted or written.
     """
@@ -103,4 +143,5 @@ def plain_folder(found: FoundCheckpoint, chat_template: ChatTemplate, scratch: P
     if found.base is not None:
         adapter = Checkpoint(source, "adapter", open_base(found.base, scratch / "base"))
         source = merge(adapter, scratch / "merged").folder
-    return prepare(ModelConfig(source=str(source), chat_template=chat_template), scratch / "model").folder
+    config = ModelConfig(source=str(source), chat_template=chat_template, plain_text_tokens=plain_text_tokens)
+    return prepare(config, scratch / "model").folder

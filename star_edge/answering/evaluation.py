@@ -21,11 +21,12 @@ from filelock import FileLock, Timeout
 from star_edge import __version__
 from star_edge.answering.backend import AnswerConfig, Backend, BackendKind
 from star_edge.answering.checkpoint import FoundCheckpoint, choose_backend, find_checkpoint, plain_folder
+from star_edge.calls.template import HERMES, render
 from star_edge.environment import versions
 from star_edge.errors import ArtifactError
-from star_edge.evaluate.outputs import OutputFile
+from star_edge.evaluate.outputs import OutputFile, answer_of
 from star_edge.evaluate.suites import Suite, SuiteScores
-from star_edge.manifest import LOCK, plain, write_atomic
+from star_edge.manifest import LOCK, hash_json, plain, write_atomic
 from star_edge.progress import Progress, or_quiet
 from star_edge_device.machine import cpu_name
 
@@ -87,7 +88,7 @@ def _evaluate_suite(
     out.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out / LOCK, timeout=0):
-            file = OutputFile(out / OUTPUTS, make.key(suite), force=force)
+            file = OutputFile(out / OUTPUTS, make.key(suite), prompts=_prompt_hashes(suite), force=force)
             with closing(file):
                 seconds = _answer_missing(opened, suite, file, make.config.max_new_tokens, progress)
             return _score(make, suite, file, out, seconds, progress)
@@ -121,11 +122,12 @@ class _Maker:
     config: AnswerConfig
 
     def key(self, suite: Suite) -> dict[str, str]:
-        """All that decides an answer; how many of a suite's cases are asked is not in it."""
+        """All that decides an answer but its prompt; how many of a suite's cases are asked is not in it."""
         return {
             "checkpoint": self.found.fingerprint,
             "data": suite.version,
             "chat_template": self.config.chat_template,
+            "plain_text_tokens": " ".join(sorted(self.config.plain_text_tokens)),
             "max_new_tokens": str(self.config.max_new_tokens),
             "backend": self.kind,
             "device": self.device,
@@ -153,7 +155,7 @@ class _Maker:
 
             make = bundle_backend if self.found.kind == "bundle" else gguf_backend
             return make(self.found.path, config.chat_template, threads=config.threads or 1)
-        folder = plain_folder(self.found, config.chat_template, scratch)
+        folder = plain_folder(self.found, config.chat_template, scratch, plain_text_tokens=config.plain_text_tokens)
         if self.kind == "vllm":
             from star_edge.answering.vllm_backend import VllmBackend
 
@@ -163,6 +165,17 @@ class _Maker:
         return TransformersBackend(
             folder, device=self.device, rows_per_forward=config.rows_per_forward, threads=config.threads
         )
+
+
+def _prompt_hashes(suite: Suite) -> dict[str, str]:
+    """Case id -> hash of its prompt in our template: another template of ours, renderer or way to show tools shows.
+
+    A model's own template is in the checkpoint's fingerprint, so that nothing is to be loaded for this.
+    """
+    return {
+        example.id: hash_json(render(HERMES, example.prompt, example.tools, add_generation_prompt=True))
+        for example in suite.examples
+    }
 
 
 def _answer_missing(
@@ -190,15 +203,15 @@ def _answer_missing(
 def _score(
     make: _Maker, suite: Suite, file: OutputFile, out: Path, seconds: _Seconds, progress: Progress
 ) -> Evaluation:
-    texts = {id: file.rows[id]["text"] for id in suite.ids}
+    answers = {id: answer_of(file.rows[id]) for id in suite.ids}
     began = time.monotonic()
-    scores = suite.judge(texts)
+    scores = suite.judge(answers)
     scoring = time.monotonic() - began
     progress.line(
         f"start-up {seconds.start_up:.1f} s, {seconds.answered} answers {seconds.generation:.1f} s, "
         f"scoring {scoring:.1f} s"
     )
-    cut = sum(not file.rows[id]["stopped"] for id in suite.ids)
+    cut = sum(not file.rows[id]["stopped"] for id, answer in answers.items() if answer is not None)
     summary = {
         "schema": SCHEMA,
         "star_edge": __version__,

@@ -82,4 +82,5 @@ def _source(name: str, heldout: Path, recipe_folder: Path) -> str:
 def _line(scores: SuiteScores) -> str:
     """The aggregates, or where there is none the first scores, in percent."""
     shown = [score for score in scores.scores if score.is_aggregate] or scores.scores[:MOST_SHOWN]
-    return ", ".join(f"{score.label} {score.value:.1%}" for score in shown)
+    without_room = [f"{scores.without_room} prompts had no room in the context"] if scores.without_room else []
+    return ", ".join([*(f"{score.label} {score.value:.1%}" for score in shown), *without_room])

@@ -69,17 +69,20 @@ class OutputFile:
     A line is handed to the system before the next case begins, so a killed process loses the case it was at.
     """
 
-    def __init__(self, path: Path, key: Mapping[str, str], *, force: bool = False) -> None:
+    def __init__(
+        self, path: Path, key: Mapping[str, str], *, prompts: Mapping[str, str] | None = None, force: bool = False
+    ) -> None:
         """Open or continue the file; a last line cut short by a kill is removed.
 
         Args:
             key: all that decides an answer besides its case, named as a person would.
+            prompts: case id -> a hash of what it is asked with, which its row keeps; of further cases nothing is said.
             force: throw away answers that were made otherwise.
         Raises:
             ArtifactError: the file was made otherwise and `force` is False, or it cannot be written.
             EvaluationError: a line in its middle is damaged.
         """
-        self.path, self.key = path, dict(key)
+        self.path, self.key, self._prompts = path, dict(key), prompts or {}
         self._key_path = path.with_suffix(".key.json")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,13 +96,22 @@ class OutputFile:
     def _claim(self, *, force: bool) -> None:
         if self.path.exists() and self.path.stat().st_size:
             found = read_json(self._key_path) if self._key_path.exists() else None
-            if found == self.key:
+            why = _why_foreign(found, self.key) if found != self.key else self._why_other_prompts()
+            if why is None:
                 return
             if not force:
-                raise ArtifactError(f"{self.path}: {_why_foreign(found, self.key)}; choose another --out, or --force")
+                raise ArtifactError(f"{self.path}: {why}; choose another --out, or --force")
         # The answers go first: a kill in between must not leave old answers under the new key.
         self.path.unlink(missing_ok=True)
         write_atomic(self._key_path, json.dumps(self.key, indent=1, ensure_ascii=False) + "\n")
+
+    def _why_other_prompts(self) -> str | None:
+        _cut_after_last_line(self.path)
+        rows = _read_rows(self.path)
+        for id, prompt in self._prompts.items():
+            if id in rows and rows[id].get("prompt") != prompt:
+                return f"was made with another prompt for {id!r} (template, renderer or tools have changed since)"
+        return None
 
     @property
     def texts(self) -> dict[str, str]:
@@ -118,6 +130,8 @@ class OutputFile:
             "tokens": len(generation.token_ids),
             "stopped": generation.stopped,
         }
+        if generation.id in self._prompts:
+            row["prompt"] = self._prompts[generation.id]
         try:
             self._file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
             self._file.flush()

@@ -11,8 +11,9 @@ from filelock import FileLock
 from tiny_bundles import requests
 
 from star_edge.answering import torch_backend
-from star_edge.answering.backend import AnswerConfig, Prompts
+from star_edge.answering.backend import AnswerConfig, Prompts, without_room
 from star_edge.answering.evaluation import default_out, evaluate
+from star_edge.calls.template import HERMES
 from star_edge.contracts import Bundle, Generation
 from star_edge.errors import ArtifactError, ModelError
 from star_edge.evaluate.outputs import read_outputs
@@ -120,6 +121,7 @@ def test_a_wider_choice_of_cases_asks_only_the_new_ones(
         ({"max_new_tokens": 9}, "another max_new_tokens (8, not 9)"),
         ({"chat_template": "hermes"}, "another chat_template (auto, not hermes)"),
         ({"backend": "file"}, "another backend (transformers, not file)"),
+        ({"plain_text_tokens": ("<|im_start|>",)}, "another plain_text_tokens (, not <|im_start|>)"),
         ({}, "another checkpoint"),
     ],
 )
@@ -139,6 +141,36 @@ def test_answers_of_something_else_are_refused_and_forced_away(
     forced = evaluate(checkpoint, suite, config, out, force=True)
     assert json.loads((out / "outputs.key.json").read_text()) == json.loads((out / "scores.json").read_text())["key"]
     assert len(read_outputs(forced.outputs)) == 1
+
+
+def test_answers_to_prompts_that_were_rendered_otherwise_are_refused(
+    tiny_student: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[str]
+) -> None:
+    out = tmp_path / "out"
+    evaluate(str(tiny_student), open_suite(str(rows), limit=2), CONFIG, out)
+    asked.clear()
+    monkeypatch.setattr("star_edge.answering.evaluation.HERMES", "Read on. " + HERMES)
+    with pytest.raises(ArtifactError, match="another prompt for 'request-0'"):
+        evaluate(str(tiny_student), open_suite(str(rows), limit=2), CONFIG, out)
+    evaluate(str(tiny_student), open_suite(str(rows), limit=2), CONFIG, out, force=True)
+    assert sorted(asked) == ["request-0", "request-3"]
+
+
+def test_a_prompt_without_room_is_wrong_and_not_counted_as_cut(
+    tiny_student: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(
+        self: torch_backend.TransformersBackend, prompts: Prompts, *, max_new_tokens: int
+    ) -> Iterator[Generation]:
+        lengths = [9999, *[1] * (len(prompts) - 1)]
+        yield from without_room(prompts, lengths, 512).values()
+        yield from (Generation(id, "No.", (1,), 1, stopped=False) for id, _ in prompts[1:])
+
+    monkeypatch.setattr(torch_backend.TransformersBackend, "answer", answer)
+    found = evaluate(str(tiny_student), open_suite(str(rows)), CONFIG, tmp_path / "out")
+    assert (found.cut, found.scores.without_room) == (5, 1)
+    assert found.scores.reasons["request-0"] == "its prompt has no room in the context"
+    assert json.loads((tmp_path / "out" / "scores.json").read_text())["without_room"] == 1
 
 
 def test_on_a_gpu_with_vllm_a_temporary_folder_is_answered_there(

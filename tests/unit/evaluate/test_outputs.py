@@ -104,6 +104,24 @@ def test_answers_made_otherwise_are_refused_and_kept(key: dict[str, str], messag
     assert list(OutputFile(path, KEY).texts) == ["a"]
 
 
+def test_answers_to_other_prompts_are_refused_whatever_else_is_asked(tmp_path: Path) -> None:
+    path = tmp_path / "outputs.jsonl"
+    with closing(OutputFile(path, KEY, prompts={"a": "1", "b": "2"})) as file:
+        file.add(generation("a"))
+    assert list(OutputFile(path, KEY, prompts={"a": "1", "c": "3"}).texts) == ["a"]
+    assert list(OutputFile(path, KEY, prompts={"c": "3"}).texts) == ["a"]
+    with pytest.raises(ArtifactError, match=r"another prompt for 'a' \(template.* choose another --out, or --force"):
+        OutputFile(path, KEY, prompts={"a": "4"})
+    assert OutputFile(path, KEY, prompts={"a": "4"}, force=True).texts == {}
+
+
+def test_answers_that_do_not_say_to_what_prompt_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "outputs.jsonl"
+    write(path, "a")
+    with pytest.raises(ArtifactError, match="another prompt for 'a'"):
+        OutputFile(path, KEY, prompts={"a": "1"})
+
+
 def test_force_starts_over(tmp_path: Path) -> None:
     path = tmp_path / "outputs.jsonl"
     write(path, "a")
