@@ -31,6 +31,13 @@ from star_edge.cli.score import FILE, print_scores, reference_scores, suite_opti
     show_default=True,
     help="The model's own, ours, or (auto) the model's own where it shows the tools.",
 )
+@click.option(
+    "--plain-text-token",
+    "plain_text_tokens",
+    multiple=True,
+    metavar="TOKEN",
+    help="Added token that the model is to read as ordinary text, such as <tool_call>. Repeatable.",
+)
 @click.option("--max-new-tokens", default=512, show_default=True, type=click.IntRange(min=1), help="Longest answer.")
 @click.option(
     "--rows-per-forward",
@@ -67,8 +74,9 @@ def evaluate(
 ) -> None:
     """Answer a suite with a checkpoint, greedily, and score the answers with intervals.
 
-    CHECKPOINT is a model folder, a LoRA adapter folder (a published one too), a hub id, a .gguf file, or an exported
-    bundle. Answers are kept one by one in --out: the same command goes on where it was stopped.
+    CHECKPOINT is a model folder, a LoRA adapter folder (a published one too), a hub id, a .gguf file, an exported
+    bundle, or the folder of a run's stage that left a checkpoint. Answers are kept one by one in --out: the same
+    command goes on where it was stopped.
 
     \b
     Example:

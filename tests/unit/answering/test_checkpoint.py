@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
+from typing import Literal
 
 import pytest
+from tiny_models import TOOL_TAGS
+from tokenizers import Tokenizer
 
 from star_edge.answering.backend import AnswerConfig
 from star_edge.answering.checkpoint import choose_backend, find_checkpoint, plain_folder
@@ -42,8 +46,6 @@ def test_every_kind_of_checkpoint_is_told_apart(tiny_student: Path, gguf_bundle:
 
 
 def test_another_template_is_another_checkpoint(tiny_student: Path, tmp_path: Path) -> None:
-    import shutil
-
     copy = shutil.copytree(tiny_student, tmp_path / "copy")
     assert find_checkpoint(str(copy)).fingerprint == find_checkpoint(str(tiny_student)).fingerprint
     (copy / "chat_template.jinja").write_text(HERMES + " ")
@@ -95,6 +97,51 @@ def test_what_cannot_run_here_is_one_line(
     with pytest.raises(EvaluationError, match=message) as caught:
         chosen(tiny_student if form == "folder" else gguf_bundle.folder, **settings)
     assert "\n" not in str(caught.value)
+
+
+def stage(folder: Path, **details: object) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(json.dumps({"stage": folder.name, "details": details, "files": {}}))
+    return folder
+
+
+def test_a_stage_folder_stands_for_its_checkpoint(tiny_student: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(tiny_student, tmp_path / "run" / "base" / "student")
+    saved = {"folder": "base/student", "stage": "merge", "base": None}
+    found = find_checkpoint(str(stage(tmp_path / "run" / "merge", checkpoint=saved)))
+    assert (found.kind, found.path) == ("model", model)
+    assert found.fingerprint == find_checkpoint(str(tiny_student)).fingerprint
+
+
+def test_a_stage_with_two_checkpoints_says_which_folders_to_give(tmp_path: Path) -> None:
+    saved = {name: {"folder": f"base/{name}", "stage": "base", "base": None} for name in ("teacher", "student")}
+    with pytest.raises(ModelError, match=r"2 checkpoints; give .*/base/teacher or .*/base/student"):
+        find_checkpoint(str(stage(tmp_path / "base", **saved)))
+
+
+def test_tokens_become_plain_text_in_a_model_folder_and_a_gguf_file(
+    tiny_qwen2: Path, gguf_bundle: Bundle, tmp_path: Path
+) -> None:
+    folder = plain_folder(find_checkpoint(str(tiny_qwen2)), "auto", tmp_path, plain_text_tokens=TOOL_TAGS)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    assert len(tokenizer.encode("<tool_call>").ids) > 1
+    config = AnswerConfig(device="cpu", plain_text_tokens=TOOL_TAGS)
+    assert choose_backend(find_checkpoint(str(gguf_bundle.file)), config) == ("transformers", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("form", "backend", "message"),
+    [
+        ("bundle", "auto", "--plain-text-token is for a model folder, a hub id or a .gguf file"),
+        ("file", "file", "--backend file reads tokens as the file has them"),
+    ],
+)
+def test_tokens_that_cannot_become_plain_text_are_one_line(
+    form: str, backend: Literal["auto", "file"], message: str, gguf_bundle: Bundle
+) -> None:
+    found = find_checkpoint(str(gguf_bundle.file if form == "file" else gguf_bundle.folder))
+    with pytest.raises(EvaluationError, match=message):
+        choose_backend(found, AnswerConfig(backend=backend, plain_text_tokens=TOOL_TAGS))
 
 
 def test_an_adapter_is_merged_into_its_base(tiny_student: Path, tmp_path: Path) -> None:
