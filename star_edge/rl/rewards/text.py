@@ -1,9 +1,9 @@
 """How alike two strings are as values of a parameter: numbers, signs, codes and symbols count, spelling hardly.
 
 A string is read in two ways, after Unicode's NFKC and case folding. Its *key* is what is left when spelling is taken
-away: spaces, sentence punctuation and the joints of words. Its *atoms* are what a graded comparison may break it
-into: letters of longer words one by one, but numbers, symbols, codes such as `A113` and words of up to three letters
-whole, because `5 km` is nearly `5 m` only to the eye.
+away: spaces, sentence punctuation and the joints of words, but not operators and signs. Its *atoms* are what a graded
+comparison may break it into: letters of longer words one by one, but numbers, symbols, codes such as `A113` and words
+of up to three letters whole, because `5 km` is nearly `5 m` only to the eye.
 """
 
 from __future__ import annotations
@@ -25,18 +25,28 @@ _SHORT_WORD = 3
 # A number or a symbol counts as much as a word of four letters.
 _WHOLE_WEIGHT = 4
 
-# Over the shape of a text: a letter, 9 digit, $ symbol, + - . , themselves, blank for the rest.
+# Over the shape of a text: a letter, 9 digit, $ symbol, those of `_THEMSELVES` themselves, blank for the rest.
 # Of 1.2.3 or 01.02.2026 no point is decimal; a comma stands between thousands only before three digits.
 _NUMBER = (
     r"(?P<number>(?:(?<![a9.+\-])[+\-])?"
     r"(?:(?<!9\.)(?:9{1,3}(?:,999)+(?!9)|9+)\.9+(?!9|\.9)|9{1,3}(?:,999)+(?!9)|9+))"
 )
 _CODE = r"(?P<code>9*a+9[a9]*)"
-_REST = r"(?P<word>a+)|(?P<symbol>[$+])"
+# These are operators or parts of an address at a word's beginning, beside symbols, and beside a variable of one letter;
+# else spelling: `well-known`, `and/or`, `Wow!`, `2026/3/5`. A slash between two numbers alone is a fraction's.
+_AFTER_VARIABLE = r"(?<![a9]a)(?<=a)"
+_MINUSES = rf"(?<![a9\-])-+(?=a)|(?<=[$=@])-|-(?=[$=@])|{_AFTER_VARIABLE}-(?=9)|(?<=9)-(?=a(?![a9]))"
+_SLASH = rf"(?<![a9])/(?=[a9])|(?<=[$=@])/|/(?=[$=@])|{_AFTER_VARIABLE}/(?=[a9])|(?<!/9)(?<!/99)(?<=9)/(?=9+(?![/9]))"
+_NOT = r"(?<![a9!])!(?=[a9$=])|!(?==)"
+_REST = rf"(?P<word>a+)|(?P<symbol>[$+=@]|{_MINUSES}|{_SLASH}|{_NOT})"
 _PIECES = re.compile(f"{_NUMBER}|{_REST}")
 _ATOMS = re.compile(f"{_CODE}|{_NUMBER}|{_REST}")
 
-_SPELLING = frozenset(";:!?'\"_/")
+_ADDRESS = re.compile(r"[^ @]+@[^ @]+")
+_POINT_INSIDE = re.compile(r"\.(?=[a9])")
+
+_THEMSELVES = frozenset("+-.,!/=@")
+_SPELLING = frozenset(";:?'\"_")
 _MINUS = "\u2212"
 
 
@@ -68,6 +78,8 @@ class _Reading(NamedTuple):
 def _read(text: str) -> _Reading:
     text = text.lower() if text.isascii() else unicodedata.normalize("NFKC", _folded(text))
     shape = text.translate(_SHAPES)
+    if "@" in shape:
+        shape = _ADDRESS.sub(lambda address: _POINT_INSIDE.sub("$", address[0]), shape)
     found = [(one.lastgroup, text[one.start() : one.end()]) for one in _ATOMS.finditer(shape)]
     atoms = [atom for kind, part in found for atom in _atoms(kind, part)]
     if "code" in dict(found):
@@ -76,7 +88,7 @@ def _read(text: str) -> _Reading:
 
 
 def _folded(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold()
+    return unicodedata.normalize("NFKC", text).casefold().replace(_MINUS, "-")
 
 
 def _piece(kind: str | None, text: str) -> str:
@@ -123,7 +135,7 @@ class _Shapes(dict[int, str]):
 
 def _kind(character: str) -> str:
     category = unicodedata.category(character)
-    if character in "+.,":
+    if character in _THEMSELVES:
         return character
     if category == "Pd" or character == _MINUS:
         return "-"

@@ -25,6 +25,14 @@ from star_edge.rl.rewards.text import MOST_DIFFERENT_STRINGS, NEAR, string_simil
         ("\u22125 °C", "-5 °C"),
         ("+7", "7"),
         ("covid-19", "Covid 19"),
+        ("well-known", "well known"),
+        ("and/or", "and or"),
+        ("Wow!!", "wow"),
+        ("x != 3", "x!=3"),
+        ("x / 2", "x / 2."),
+        ("U.S.A.", "USA"),
+        ("Mail ann@x.com.", "mail ann@x.com"),
+        ("call 030-1234", "call 030 1234"),
     ],
 )
 def test_spelling_alone_is_nearly_equal(a, b):
@@ -81,6 +89,36 @@ def test_one_value_by_hand():
     assert string_similarity("Paris Texas", "Paris France") == pytest.approx(MOST_DIFFERENT_STRINGS * (2 * 4 / 7 - 1))
 
 
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ("a != b", "a = b"),
+        ("a >= b", "a > b"),
+        ("!x", "x"),
+        ("x-3", "x3"),
+        ("x - 3", "x + 3"),
+        ("3-x", "3x"),
+        ("-x", "x"),
+        ("--all", "all"),
+        ("\u2212x", "x"),
+        ("-(x)", "(x)"),
+        ("(a)/b", "(a)b"),
+        ("x/2", "x2"),
+        ("x/y", "xy"),
+        ("3/4", "3-4"),
+        ("2*x", "2x"),
+        ("a<b", "ab"),
+        ("x+y", "xy"),
+        ("/etc/x", "etc/x"),
+        ("john.doe@x.com", "johndoe@x.com"),
+        ("ann@x.com", "ann@xcom"),
+        ("1.5", "15"),
+    ],
+)
+def test_operators_and_addresses_are_no_spelling(a, b):
+    assert string_similarity(a, b) == string_similarity(b, a) <= MOST_DIFFERENT_STRINGS
+
+
 @pytest.mark.parametrize("near", ["Book a table at eight", "Book a table for eight", "Cancel a table at eight"])
 def test_closer_texts_score_higher(near):
     wanted = "Book a table at eight."
@@ -101,6 +139,19 @@ def test_similarity_is_symmetric_and_keeps_its_range(a, b):
     assert similarity in (1.0, NEAR) or 0.0 <= similarity <= MOST_DIFFERENT_STRINGS
 
 
-@pytest.mark.parametrize("text", ["9" * 5000, "9." * 5000, "a9" * 5000, "-" * 5000, "1,234" * 2000, "\ufdfa" * 500])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "9" * 5000,
+        "9." * 5000,
+        "a9" * 5000,
+        "-" * 5000,
+        "1,234" * 2000,
+        "\ufdfa" * 500,
+        "a." * 2000 + "@",
+        "/" * 5000,
+        "a@" * 2500,
+    ],
+)
 def test_degenerate_texts_are_compared(text):
     assert 0.0 <= string_similarity(text, text + "x") <= 1.0
