@@ -431,12 +431,14 @@ def milliseconds(made, due, tools):
 
 def texts(count, length, shift):
     words = ("call", "my", "mother", "about", "the", "garden", "at", "number", f"{shift}", "tonight")
-    return [" ".join(words[(n * 7 + k * (shift + 1)) % 10] for k in range(length)) + f" {n}" for n in range(count)]
+    return [
+        " ".join(words[(n * 7 + k * (shift + 1)) % 10] for k in range(length)) + f" {n}{shift}" for n in range(count)
+    ]
 
 
 SHAPES = {
-    "short texts": (lambda n, shift: f"Sankt Peter-Ording {n} {shift}", 1.0),
-    "sixty characters": (lambda n, shift: texts(6, 10, shift)[n], 2.0),
+    "short texts": (lambda n, shift: f"Sankt Peter-Ording {n} {shift}", 1.5),
+    "sixty characters": (lambda n, shift: texts(25, 10, shift)[n], 2.0),
     "30 integers": (lambda n, shift: [*range(n, n + shift), *range(30 - shift)], 2.0),
     "10x3 matrices": (lambda n, shift: [[k, k * n, k + shift] for k in range(10)], 4.0),
     "20 strings": (lambda n, shift: texts(20, 2, shift + n), 6.0),
@@ -451,7 +453,9 @@ def test_five_calls_of_five_parameters_take_about_a_millisecond(shape):
     tools = [{"name": "note", "parameters": {"type": "object", "properties": {key: {} for key in "abcde"}}}]
 
     def calls(shift):
-        return [ToolCall("note", {key: value(n, shift) for key in "abcde"}) for n in range(5)]
+        return [
+            ToolCall("note", {key: value(5 * n + place, shift) for place, key in enumerate("abcde")}) for n in range(5)
+        ]
 
     # What it takes on a machine of its own; a neighbour on the core may cost as much again.
     assert milliseconds([calls(shift) for shift in range(1, 18)], calls(0), tools) < 2 * expected
