@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from star_edge.contracts import AuditReport, KindAgreement, Misorder
+from star_edge.contracts import AuditReport, KindAgreement, Misorder, RewardAgreement
 from star_edge.report.tables import Table, markdown_table, plain_table
 
 
@@ -21,6 +21,8 @@ def audit_markdown(report: AuditReport, *, command: str, versions: Mapping[str, 
             "# Rewards against BFCL's checker",
             f"Written by `{command}`; [docs/rewards.md](../rewards.md) says what is measured. {_sample(report)}",
             markdown_table(_rewards(report)),
+            "AUC within cases: pairs ordered right, ties counted half, which is the area under the ROC curve within "
+            "cases. " + " ".join(map(_ties, report.rewards)),
             "Perturbation by perturbation: the mean reward of these answers, and of the pairs with one of them the "
             "share that is inverted.",
             markdown_table(_perturbations(report)),
@@ -38,11 +40,17 @@ def _sample(report: AuditReport) -> str:
     )
 
 
+def _ties(row: RewardAgreement) -> str:
+    inverted, tied = (f"{share * 100:.1f} %" for share in (row.inverted, row.tied))
+    return f"`{row.reward}` inverts {inverted} of the pairs and ties {tied}, which it therefore cannot invert."
+
+
 def _rewards(report: AuditReport) -> Table:
-    table = [["reward", "tau-b", "pairs in order, %", "tied, %", "inverted, %", "inverted of the untied, %"]]
+    table = [["reward", "tau-b", "AUC within cases, %", "pairs in order, %", "tied, %", "inverted, %"]]
+    table[0].append("inverted of the untied, %")
     for row in report.rewards:
         of_untied = row.inverted / (1 - row.tied) if row.tied < 1 else 0.0
-        shares = (row.in_order, row.tied, row.inverted, of_untied)
+        shares = (row.auc, row.in_order, row.tied, row.inverted, of_untied)
         table.append([row.reward, f"{row.tau_b:.3f}", *(f"{share * 100:.1f}" for share in shares)])
     return table
 

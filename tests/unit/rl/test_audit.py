@@ -54,13 +54,13 @@ def test_a_reward_of_one_for_all_ties_all_pairs(monkeypatch):
     rewards(monkeypatch, lambda calls, wanted: 0.5)
     report = audit(["typed"], CASES, answers=100)
     (row,) = report.rewards
-    assert (row.tau_b, row.in_order, row.tied, row.inverted) == (0.0, 0.0, 1.0, 0.0)
+    assert (row.tau_b, row.in_order, row.tied, row.inverted, row.auc) == (0.0, 0.0, 1.0, 0.0, 0.5)
     assert report.worst == ()
 
 
 def test_a_reward_of_exact_answers_ties_the_other_right_ones(monkeypatch):
     rewards(monkeypatch, lambda calls, wanted: float(same_calls(calls, wanted)))
-    row = audit(["typed"], [dataclasses.replace(case, answers=case.answers) for case in CASES], answers=100).rewards[0]
+    row = audit(["typed"], CASES, answers=100).rewards[0]
     assert 0.0 < row.tau_b < 1.0
     assert 0.0 < row.tied < 0.6
     assert row.in_order + row.tied + row.inverted == pytest.approx(1.0)
@@ -113,7 +113,11 @@ def test_typed_agrees_best_with_the_checker_on_published_cases(bfcl_cases):
     report = audit(["star", "typed", "binary"], bfcl_cases)
     star, typed, binary = report.rewards
     assert typed.tau_b > max(star.tau_b, binary.tau_b) + 0.03
+    assert typed.auc > max(star.auc, binary.auc) + 0.03
+    assert typed.in_order > max(star.in_order, binary.in_order) + 0.05
     assert typed.tied < min(star.tied, binary.tied) / 5
+    duplicated = next(row for row in report.perturbations if row.kind == "duplicated call")
+    assert duplicated.inverted["typed"] < 0.01
     of_untied = [row.inverted / (1 - row.tied) for row in (star, typed, binary)]
     assert of_untied[1] == min(of_untied)
     assert typed.in_order > 0.97
