@@ -40,19 +40,26 @@ KINDS: dict[str, type] = {
 }
 WITH_ELEMENTS = ("Array", "ArrayList")
 
-_DECIMAL = r"(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)"
-_LONG = r"(-?\d+)[lL]$"
-_FLOAT = _DECIMAL + "[fF]$"
+_WHOLE = r"-?\d+"
+_DECIMAL = rf"{_WHOLE}(?:\.\d+)?(?:[eE][-+]?\d+)?"
+_LONG = rf"({_WHOLE})[lL]$"
+_FLOAT = rf"({_DECIMAL})[fF]$"
 
-_ARRAY = re.compile(r"new\s+\w+\[\]\s*\{(.*?)\}")
-_LIST_OF_ARGUMENTS = re.compile(r"new\s+ArrayList<\w*>\(Arrays\.asList\((.+?)\)\)")
+# The shortest text up to the mark that follows, at least one character where it says SOME.
+_ANY, _SOME = r"(?P<inside>[^\n]*?)", r"(?P<inside>[^\n]+?)"
+
+_NEW_LIST = r"new\s+ArrayList<\w*>\("
+
+_ARRAY = re.compile(rf"new\s+\w+\[]\s*{{{_ANY}}}")
+_LIST_OF_ARGUMENTS = re.compile(rf"{_NEW_LIST}Arrays\.asList\({_SOME}\)\)")
 # The braces hold at least one character that is no white space, were it a brace.
-_LIST_OF_ADDITIONS = re.compile(r"new\s+ArrayList<\w*>\(\)\s*\{\{\s*+(.+?)\}\}", re.DOTALL)
-_ADDITION = re.compile(r"add\((.+?)\)")
-_EMPTY_LIST = re.compile(r"new\s+ArrayList<\w*>\(\)")
-_MAP_OF_ENTRIES = re.compile(r"new\s+HashMap<.*?>\s*\(\)\s*\{([^}]*)\}", re.DOTALL)
-_ENTRY = re.compile(r"put\(\"(.*?)\",\s*(.*?)\)")
-_EMPTY_MAP = re.compile(r"new\s+HashMap<.*?>\s*\(\)")
+_LIST_OF_ADDITIONS = re.compile(rf"{_NEW_LIST}\)\s*{{{{\s*+(?P<inside>[\s\S]+?)}}}}")
+_ADDITION = re.compile(rf"add\({_SOME}\)")
+_EMPTY_LIST = re.compile(rf"{_NEW_LIST}\)")
+# A map's type may reach over several lines where entries follow it, and only there.
+_MAP_OF_ENTRIES = re.compile(r"new\s+HashMap<[\s\S]*?>\s*\(\)\s*{(?P<inside>[^}]*)}")
+_ENTRY = re.compile(r'put\("(?P<key>[^\n]*?)",\s*(?P<value>[^\n]*?)\)')
+_EMPTY_MAP = re.compile(r"new\s+HashMap<[^\n]*?>\s*\(\)")
 
 
 def read(text: str, kind: str, elements: str | None = None) -> Any:
@@ -71,15 +78,15 @@ def _read_array(text: str, elements: str | None) -> list[Any] | str:
     match = _ARRAY.search(text)
     if match is None:
         return text
-    parts = (part.strip() for part in match[1].split(","))
+    parts = (part.strip() for part in match["inside"].split(","))
     return [read(part, elements) if elements else _read_untyped(part) for part in parts if part]
 
 
 def _read_array_list(text: str, elements: str | None) -> list[Any] | str:
     if match := _LIST_OF_ARGUMENTS.search(text):
-        return [_read_list_element(part.strip(), elements) for part in match[1].split(",")]
+        return [_read_list_element(part.strip(), elements) for part in match["inside"].split(",")]
     if match := _LIST_OF_ADDITIONS.search(text):
-        return [_read_list_element(part.strip(), elements) for part in _ADDITION.findall(match[1])]
+        return [_read_list_element(part.strip(), elements) for part in _ADDITION.findall(match["inside"])]
     return [] if _EMPTY_LIST.search(text) else text
 
 
@@ -92,7 +99,7 @@ def _read_list_element(text: str, elements: str | None) -> Any:
 
 def _read_hash_map(text: str, elements: str | None) -> dict[str, Any] | str:
     if match := _MAP_OF_ENTRIES.search(text):
-        return {key: _read_untyped(value.strip()) for key, value in _ENTRY.findall(match[1])}
+        return {key: _read_untyped(value.strip()) for key, value in _ENTRY.findall(match["inside"])}
     return {} if _EMPTY_MAP.search(text) else text
 
 
@@ -110,14 +117,14 @@ def _read_untyped(text: str) -> Any:
     return number_or_text(text)
 
 
-_read_integer = pattern_reader(r"(-?\d+)$", int)
+_read_integer = pattern_reader(rf"({_WHOLE})$", int)
 _READERS: dict[str, Reader] = {
     "byte": _read_integer,
     "short": _read_integer,
     "integer": _read_integer,
     "long": pattern_reader(_LONG, int),
     "float": pattern_reader(_FLOAT, float),
-    "double": pattern_reader(_DECIMAL + "$", float),
+    "double": pattern_reader(rf"({_DECIMAL})$", float),
     "boolean": read_truth_value,
     "char": read_verbatim,
     "String": read_verbatim,

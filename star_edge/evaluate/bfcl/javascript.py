@@ -31,14 +31,18 @@ KINDS: dict[str, type] = {
 WITH_ELEMENTS = ("array",)
 
 _QUOTES = "\"'"
-_LIST = re.compile(r"\[(.*?)\]|new\s+Array\((.*?)\)")
-_LIST_OF_LISTS_HEAD = re.compile(r"(?:\[|new\s+Array\()\s*(?=\[)")
-_INNER_LIST = re.compile(r"\[(.*?)\]")
+_WHOLE = r"-?\d+"
+_ON_ONE_LINE = r"[^\n]*?"  # the shortest text up to what follows
+_ARRAY_CALL = r"new\s+Array\("
+_IN_BRACKETS = rf"\[(?P<inner>{_ON_ONE_LINE})]"
+_LIST = re.compile(rf"{_IN_BRACKETS}|{_ARRAY_CALL}(?P<arguments>{_ON_ONE_LINE})\)")
+_LIST_OF_LISTS_HEAD = re.compile(rf"(?:\[|{_ARRAY_CALL})\s*(?=\[)")
+_INNER_LIST = re.compile(_IN_BRACKETS)
 _BETWEEN_LISTS = re.compile(r"\s*(?:(,)\s*(?=\[))?")
-_BIGINT = re.compile(r"-?\d+n$")
-_OBJECT = re.compile(r"\{(.*?)\}")
-# A field's value ends at a comma behind which, before the next one, a colon follows.
-_FIELD = re.compile(r"([^:]+):\s*(.*?)(?:,\s*(?=[^,]+:)|$)")
+_BIGINT = re.compile(rf"{_WHOLE}n$")
+_OBJECT = re.compile(rf"{{(?P<fields>{_ON_ONE_LINE})}}")
+# A field's value ends at a comma behind which, before the next one, a colon follows, or with the text.
+_FIELD = re.compile(rf"(?P<key>[^:]+):\s*(?P<value>{_ON_ONE_LINE})(?:$|,\s*(?=[^,]+:))")
 
 
 def read(text: str, kind: str, elements: str | None = None) -> Any:
@@ -72,7 +76,7 @@ def _read_array(text: str, elements: str | None) -> list[Any] | str:
     match = _LIST.match(code)
     if match is None:
         return code
-    content = (match[1] if match[2] is None else match[2]).strip()
+    content = (match["inner"] if match["arguments"] is None else match["arguments"]).strip()
     parts = [part.strip() for part in content.split(",")] if content else []
     try:
         return [read(part, elements) if elements else _read_untyped(part) for part in parts]
@@ -119,7 +123,7 @@ def _read_object(text: str, elements: str | None) -> dict[str, Any] | str:
     match = _OBJECT.match(code)
     if match is None:
         return code
-    return {key.strip().strip(_QUOTES): _read_field(value.strip()) for key, value in _FIELD.findall(match[1])}
+    return {key.strip().strip(_QUOTES): _read_field(value.strip()) for key, value in _FIELD.findall(match["fields"])}
 
 
 def _read_field(text: str) -> Any:
@@ -139,8 +143,8 @@ def _read_untyped(text: str) -> Any:
 
 _READERS: dict[str, Reader] = {
     "String": _read_string,
-    "integer": pattern_reader(r"(-?\d+)$", int),
-    "float": pattern_reader(r"(-?\d+(?:\.\d+)?)$", float),
+    "integer": pattern_reader(rf"({_WHOLE})$", int),
+    "float": pattern_reader(rf"({_WHOLE}(?:\.\d+)?)$", float),
     "Bigint": _read_bigint,
     "Boolean": read_truth_value,
     "dict": _read_object,
