@@ -12,7 +12,7 @@ from typing import TypeAlias
 from star_edge.contracts import Example
 from star_edge.data.lengths import Lengths, Ruler, chunks
 from star_edge.data.quota import share_out
-from star_edge.data.reading import Candidate, Collected
+from star_edge.data.reading import Candidate
 from star_edge.errors import DataError
 from star_edge.progress import Bar
 
@@ -44,7 +44,8 @@ class Drawn:
 class Cell:
     """Rows in drawing order, of which the first `tried` are done; of the `usable` ones the first `taken` are taken.
 
-    is_derived: the rows are made into others, so that one which does not fit is no loss of its source.
+    is_derived: the rows are made into others, so that one which does not fit is no loss of its source. lost: other rows
+    that do not fit, with the template's refusal, or None for too long.
     """
 
     rows: list[Candidate]
@@ -54,6 +55,7 @@ class Cell:
     tried: int = 0
     taken: int = 0
     usable: list[Drawn] = field(default_factory=list)
+    lost: list[tuple[Candidate, DataError | None]] = field(default_factory=list)
 
     @property
     def available(self) -> int:
@@ -77,13 +79,11 @@ class Drawer:
     """Draws from cells.
 
     Args:
-        collected: gets the rows that the template refuses; lengths are left to the caller.
         bar: counts the rows that fit.
     """
 
-    def __init__(self, ruler: Ruler, collected: Collected, bar: Bar) -> None:
+    def __init__(self, ruler: Ruler, bar: Bar) -> None:
         self.ruler = ruler
-        self.collected = collected
         self._bar = bar
         self._fit = 0
 
@@ -108,14 +108,11 @@ class Drawer:
             versions = [cell.make(row.example) for row in rows]
             fits = self._fitting(versions)
             for row, choices, fit in zip(rows, versions, fits, strict=True):
-                if isinstance(fit, DataError):
-                    if not cell.is_derived:
-                        self.collected.refuse(row, fit)
-                elif fit is not None:
+                if isinstance(fit, tuple):
                     number, lengths = fit
                     cell.usable.append(Drawn(row, choices[number], lengths, number > 0))
                 elif not cell.is_derived:
-                    row.tally.too_long += 1
+                    cell.lost.append((row, fit))
             cell.tried += len(rows)
             self._fit += sum(isinstance(fit, tuple) for fit in fits)
             self._bar.update(self._fit)

@@ -75,7 +75,7 @@ class Mixer:
         filled = [pool for pool in pools if pool.rows]
         columns = self._columns(filled, quotas)
         with closing(self.reader.progress.bar("draw rows", quotas.rows)) as bar:
-            drawer = Drawer(self.reader.ruler, self.reader.collected, bar)
+            drawer = Drawer(self.reader.ruler, bar)
             columns[NEAR_MISS] = self._near_misses(filled, quotas.near_miss, drawer)
             self._fill(columns, quotas, drawer)
         self._settle(columns)
@@ -156,9 +156,13 @@ class Mixer:
         return Version(new, added, is_masked=new is not example)
 
     def _settle(self, columns: Mapping[str, list[Cell]]) -> None:
-        """Count what was taken with its source, each of its rows once, and keep its lengths."""
+        """Count what was taken or lost with its source, each of its rows once, and keep the lengths.
+
+        A row that is too long with its call may be there as a near miss, which is shorter.
+        """
         kept: set[str] = set()
-        for cell in (cell for column in columns.values() for cell in column):
+        cells = [cell for column in columns.values() for cell in column]
+        for cell in cells:
             for row in cell.drawn:
                 tally, name = row.candidate.tally, row.candidate.example.id
                 tally.kept += name not in kept
@@ -166,6 +170,13 @@ class Mixer:
                 tally.derived += cell.is_derived
                 kept.add(name)
                 self.reader.collected.tokens[row.version.example.id] = row.lengths
+        for candidate, refusal in (lost for cell in cells for lost in cell.lost):
+            if candidate.example.id in kept:
+                continue
+            if refusal is None:
+                candidate.tally.too_long += 1
+            else:
+                self.reader.collected.refuse(candidate, refusal)
 
     def _counts(self, columns: Mapping[str, list[Cell]], quotas: Quotas) -> MixCounts:
         drawn: list[Drawn] = [row for column in columns.values() for cell in column for row in cell.drawn]

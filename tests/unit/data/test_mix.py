@@ -14,7 +14,7 @@ from mix_rows import THINGS, device, row, single, tool
 from transformers import AutoTokenizer
 
 from star_edge.calls.template import HERMES
-from star_edge.contracts import DataConfig, Dataset, Example, MixConfig, SourceConfig
+from star_edge.contracts import DataConfig, Dataset, Example, MixConfig, SourceConfig, Tool
 from star_edge.data.build import build
 from star_edge.data.chat import ChatCodec
 from star_edge.data.rows import read_examples, read_prompts, to_row
@@ -214,6 +214,17 @@ def test_near_misses_come_by_weight_from_sources_that_are_used_up(folder: Folder
     assert [tally["derived"] for tally in tallies] == [12, 4]
     assert sum(tally["kept"] + tally["twice"] for tally in tallies) == len(rows) == 80
     assert all(tally["read"] == tally["kept"] + tally["not_drawn"] for tally in tallies)
+
+
+def test_a_row_that_fits_only_as_a_near_miss_is_counted_once(folder: Folder) -> None:
+    long: Tool = {**device("light"), "description": "Switch the light on or off. " * 60}
+    rows = [row(f"a-{n}", f"Light on, {n}.", "switch_light", tools=(long, LAMP)) for n in range(9)]
+    source = folder.write("a.jsonl", [*rows, *calls("b", 30)])
+    dataset = folder.build(source, mix=MixConfig(rows=39, irrelevance_share=0.1, near_miss_share=1.0))
+    (tally, _) = summary_of(dataset)["sources"]
+
+    assert tally["derived"] == 4
+    assert (tally["kept"], tally["too_long"], tally["twice"], tally["not_drawn"]) == (34, 5, 0, 0)
 
 
 def test_a_request_is_not_refused_twice(folder: Folder) -> None:
