@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,8 @@ def test_a_results_file_says_all_that_is_needed_to_believe_it(run: Path) -> None
     assert low < merged["multiple"] < high
 
     page = Path("docs/tiny.md").read_text()
-    assert "| unknown | 100.0 (100.0–100.0) |" in page
+    (unknown,) = re.findall(r"\| unknown \| 100\.0 \((.*?)–100\.0\) \|", page)
+    assert 50 < float(unknown) < 100  # a few cases that are all right are no certainty
     assert "- GPU: Some GPU" in page
     assert "star-edge results base=" in page
     assert sorted(path.name for path in Path("docs").iterdir()) == ["tiny.json", "tiny.md"]
