@@ -90,6 +90,8 @@ def score(
     suite = open_suite(suite_name, categories=categories, limit=limit)
     reference = reference_scores(suite, compare)
     scores = _judged(suite, outputs, answers, "wrong" if missing_as_wrong else "refuse")
+    if absent := len(scores.verdicts.keys() - answers.keys()):
+        click.echo(f"{outputs}: {absent} of {len(scores.verdicts)} cases have no output, and count as wrong", err=True)
     if cases is not None:
         _write_cases(cases, scores)
     print_scores(scores, reference, as_json=as_json)
@@ -100,10 +102,23 @@ def score(
 
 
 def reference_scores(suite: Suite, outputs: Path | None) -> SuiteScores | None:
-    """Scores of another model's outputs, as far as they go; none without a file."""
+    """Scores of another model's outputs, as far as they go; none without a file.
+
+    Raises: EvaluationError: they have no case of the suite.
+    """
+    from star_edge.errors import EvaluationError
     from star_edge.evaluate.outputs import read_answers
 
-    return None if outputs is None else _judged(suite, outputs, read_answers(outputs), "skip")
+    if outputs is None:
+        return None
+    scores = _judged(suite, outputs, read_answers(outputs), "skip")
+    if not scores.verdicts:
+        raise EvaluationError(f"{outputs}: holds no output of a case of {suite.name}; there is nothing to compare")
+    if len(scores.verdicts) < len(suite.ids):
+        click.echo(
+            f"{outputs}: has {len(scores.verdicts)} of {len(suite.ids)} cases; differences are over those", err=True
+        )
+    return scores
 
 
 def _judged(suite: Suite, path: Path, answers: Mapping[str, str | None], missing: Missing) -> SuiteScores:

@@ -69,6 +69,26 @@ def test_score_as_json_has_every_number(outputs: Path) -> None:
     assert found["differences"] == []
 
 
+def test_a_comparison_with_part_of_the_cases_says_so(outputs: Path, tmp_path: Path) -> None:
+    part = tiny_bfcl.write_outputs(tmp_path / "part.jsonl", {"multiple_1": "No."})
+    result = score(outputs, "--compare", part)
+    assert result.exit_code == 0, result.output
+    assert "part.jsonl: has 1 of 130 cases; differences are over those" in result.stderr
+
+
+def test_a_comparison_with_nothing_is_refused(outputs: Path, tmp_path: Path) -> None:
+    empty = tiny_bfcl.write_outputs(tmp_path / "empty.jsonl", {})
+    result = score(outputs, "--compare", empty)
+    assert result.exit_code == 1
+    assert "empty.jsonl: holds no output of a case of bfcl; there is nothing to compare" in result.stderr
+
+
+def test_missing_outputs_that_count_as_wrong_are_counted_aloud(tmp_path: Path, outputs: Path) -> None:
+    part = tiny_bfcl.write_outputs(tmp_path / "part.jsonl", {"multiple_1": "No."})
+    result = score(part, "--missing-as-wrong")
+    assert "part.jsonl: 129 of 130 cases have no output, and count as wrong" in result.stderr
+
+
 def test_score_writes_a_verdict_a_line(outputs: Path, tmp_path: Path) -> None:
     path = tmp_path / "cases.jsonl"
     path.write_text("an older run's")
