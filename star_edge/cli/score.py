@@ -174,7 +174,7 @@ def _write_cases(path: Path, scores: SuiteScores) -> None:
 
     lines = []
     for id, ok in scores.verdicts.items():
-        reason = {} if ok else {"reason": scores.reasons[id]}
+        reason = {"reason": scores.reasons[id]} if id in scores.reasons else {}
         lines.append(json.dumps({"id": id, "ok": ok, **reason}, ensure_ascii=False) + "\n")
     write_atomic(path, "".join(lines))
 
