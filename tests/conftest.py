@@ -39,6 +39,12 @@ def caches_redirected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
+def precision_not_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trainer in bfloat16 tells later ones in the same process, and its children, through this variable."""
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+
+
+@pytest.fixture(autouse=True)
 def sockets_blocked() -> None:
     """A test that reaches for the network fails."""
     pytest_socket.disable_socket(allow_unix_socket=True)

@@ -45,6 +45,7 @@ def test_the_documented_lines_train_with_plain_trl(tiny_student: Path, tmp_path:
         num_generations=2,
         max_completion_length=8,
         use_cpu=True,
+        bf16=False,  # TRL's default, which it hands on to all that follows in this process and its children
         report_to=[],
         logging_steps=1,
         save_strategy="no",

@@ -35,7 +35,7 @@ REPORT = AuditReport(
 def test_the_terminal_shows_tables_and_what_was_answered():
     text = audit_text(REPORT)
     assert "10 perturbed answers to 2 cases, 4 of them right: 12 pairs" in text
-    assert ["typed", "0.679", "75.0", "20.0", "5.0", "6.2"] in [line.split() for line in text.splitlines()]
+    assert ["typed", "0.679", "85.0", "75.0", "20.0", "5.0", "6.2"] in [line.split() for line in text.splitlines()]
     assert text.index("canonical") < text.index("wrong type")
     assert '  wrong  {"name": "f", "arguments": {"a": "secret"}}\n  right  right words' in text
     assert "typed, simple_3: wrong type (wrong) 0.900 > accepted value (right) 0.250" in text
@@ -45,7 +45,7 @@ def test_the_page_names_command_and_versions_and_holds_no_answers():
     page = audit_markdown(REPORT, command="star-edge reward audit --seed 7", versions={"bfcl-eval": "1.2"})
     assert "`star-edge reward audit --seed 7`" in page
     assert page.endswith("Versions: bfcl-eval 1.2.\n")
-    assert "| typed | 0.679 | 75.0 | 20.0 | 5.0 | 6.2 |" in page
+    assert "| typed | 0.679 | 85.0 | 75.0 | 20.0 | 5.0 | 6.2 |" in page
     assert "| wrong type | 6 | 0 | 0.40 | 2.5 |" in page
     assert "| typed | simple_3 | wrong type | 0.90 | accepted value | 0.25 |" in page
 
