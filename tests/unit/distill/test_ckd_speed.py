@@ -12,6 +12,8 @@ from star_edge.distill.ckd_loss import ckd_loss
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 
+pytestmark = pytest.mark.slow  # the default run has two minutes for all
+
 
 @pytest.fixture
 def speed(monkeypatch):

@@ -8,6 +8,8 @@ pytest.importorskip("trl", reason="trl is not installed: pip install 'star-edge[
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 
+pytestmark = pytest.mark.slow  # the default run has two minutes for all
+
 
 @pytest.fixture
 def speed(monkeypatch):

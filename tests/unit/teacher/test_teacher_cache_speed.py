@@ -10,6 +10,8 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 
+pytestmark = pytest.mark.slow  # the default run has two minutes for all
+
 
 @pytest.fixture
 def speed(monkeypatch):
