@@ -1,5 +1,7 @@
 """Training speed and memory of CKD: ours, the published formulation, and TRL's SFT with packing, on the same rows.
 
+Peaks compare at equal work: `ours-rows` has as many rows of a forward as `published`.
+
 Each mode trains in a process of its own: warm-up steps, timed steps, then a few more in which every phase is waited
 for, which gives the shares of the time. Nothing is downloaded: without folders the models are Qwen2.5-0.5B's and
 1.5B's architecture with random weights, and without a cache the rows have real lengths and random tokens.
@@ -26,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 LENGTHS = Path(__file__).with_name("lengths.json")
-MODES = ("ours", "published", "trl-sft")
+MODES = ("ours", "ours-rows", "published", "trl-sft")
 MEMORY_LIMIT = 1 / 3
 START_UP_S = 30.0
 """Of a mode's share of the minutes, for imports, models and rows; the rest is for training."""
@@ -54,7 +56,9 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--teacher", type=Path, help="model folder (default: Qwen2.5-1.5B, random weights)")
     parser.add_argument("--rows-per-step", type=int, default=128)
     parser.add_argument("--tokens-per-forward", type=int, default=16384, help="ours and trl-sft (default 16384)")
-    parser.add_argument("--padded-rows", type=int, default=8, help="rows of a forward, published (default 8)")
+    parser.add_argument(
+        "--padded-rows", type=int, default=8, help="rows of a forward, published and ours-rows (default 8)"
+    )
     parser.add_argument("--top-k", type=int, default=100)
     parser.add_argument("--chunk", type=int, default=1024, help="positions whose logits exist at one time, ours")
     parser.add_argument("--compile", choices=["auto", "off"], default="auto", help="ours")
@@ -213,13 +217,13 @@ def table(results: Sequence[dict[str, Any]]) -> str:
 
 
 def memory_line(results: Sequence[dict[str, Any]]) -> str | None:
-    """Our peak against the published formulation's, when both were measured."""
+    """Our peak against the published formulation's at the same rows of a forward, when both were measured."""
     peaks = {r["mode"]: r["peak_memory_gib"] for r in results if "error" not in r}
-    if not {"ours", "published"} <= peaks.keys():
+    if not {"ours-rows", "published"} <= peaks.keys():
         return None
-    ratio = peaks["ours"] / peaks["published"]
+    ratio = peaks["ours-rows"] / peaks["published"]
     verdict = "yes" if ratio <= MEMORY_LIMIT else "NO"
-    return f"peak memory, ours to published: {ratio:.2f} (at most {MEMORY_LIMIT:.2f}: {verdict})"
+    return f"peak memory, ours-rows to published: {ratio:.2f} (at most {MEMORY_LIMIT:.2f}: {verdict})"
 
 
 def main(given: Sequence[str] | None = None) -> int:

@@ -1,6 +1,7 @@
 """The trainings that `ckd_speed.py` compares, and what is measured of each.
 
 ours        packed forwards, CKD at counted positions from a cache (`star_edge.distill`)
+ours-rows   the same, with as many rows of a forward as `published` has: what to compare its memory by
 published   rows padded to the longest, each with its own prompt; teacher in memory; log-softmax of teacher and student
             over the whole vocabulary at every position
 trl-sft     TRL's SFTTrainer with packing: cross-entropy on the same rows, no teacher at all
@@ -9,7 +10,7 @@ trl-sft     TRL's SFTTrainer with packing: cross-entropy on the same rows, no te
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class Job:
     sizes: str
     device: str
     rows_per_step: int
-    tokens_per_forward: int
+    tokens_per_forward: int | None
     padded_rows: int
     warmup: int
     steps: int
@@ -89,11 +90,17 @@ def arguments(job: Job, kind: type[TrainingArguments] = TrainingArguments, **mor
     return args
 
 
+def train_ours_by_rows(job: Job, meter: Meter) -> Any:
+    """`train_ours`, its forwards filled by rows."""
+    return train_ours(replace(job, tokens_per_forward=None), meter)
+
+
 def train_ours(job: Job, meter: Meter) -> Any:
     """`star_edge distill`'s own trainer."""
     config = OptimizerConfig(
         lr=1e-6,
         rows_per_step=job.rows_per_step,
+        rows_per_forward=job.padded_rows,
         tokens_per_forward=job.tokens_per_forward,
         max_steps=job.warmup + job.steps + job.profiled,
         precision="auto" if job.device != "cpu" else "float32",
@@ -245,7 +252,7 @@ def train_trl_sft(job: Job, meter: Meter) -> Any:
     return trainer
 
 
-MODES = {"ours": train_ours, "published": train_published, "trl-sft": train_trl_sft}
+MODES = {"ours": train_ours, "ours-rows": train_ours_by_rows, "published": train_published, "trl-sft": train_trl_sft}
 
 
 def measure(mode: str, job: Job) -> dict[str, Any]:

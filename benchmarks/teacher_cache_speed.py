@@ -3,15 +3,15 @@
 scoring   `score`: ours (`star_edge.teacher.scoring`): rows of a prompt share its computation, nothing is padded, logits
           exist at the completions' positions only; `padded`: a forward over rows padded to the longest, each with its
           own prompt, with logits and log-softmax at every position. Both give the top-k of the same rows.
-rollouts  `vllm` and `here` (`star_edge.models.sampling`): completions/s on the same prompts, which a random teacher
-          never ends by itself, so that all have the same length.
+rollouts  `vllm`, `here` (`star_edge.models.sampling`) and `generate` (transformers' own): completions/s on the same
+          prompts. No teacher ends them by itself here, so that all have the same length.
 
 Each mode runs in a process of its own and stops when its share of the minutes is over. Nothing is downloaded: without a
 folder the teacher is Qwen2.5-1.5B's architecture with random weights, and rows have real lengths and random tokens.
 
     python benchmarks/teacher_cache_speed.py --out cache.json                     # one GPU, at most 6 minutes
     python benchmarks/teacher_cache_speed.py --teacher runs/star/base/teacher     # real weights
-    python benchmarks/teacher_cache_speed.py --tiny --modes score,padded,here     # a CPU, seconds: does it run?
+    python benchmarks/teacher_cache_speed.py --tiny --modes score,padded,here,generate   # a CPU, seconds: does it run?
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any
 
 from ckd_speed import LENGTHS, environment, in_own_processes, peak_memory_gib
 
-MODES = ("score", "padded", "vllm", "here")
+MODES = ("score", "padded", "vllm", "here", "generate")
 DEFINITIONS = {
     "tokens_per_s": "that the mode computes, padding left out; `score` computes a prompt once for its completions",
     "row_tokens_per_s": "the same rows counted with a prompt each: what to compare `score` and `padded` by",
@@ -41,6 +41,7 @@ RATIOS = (
     ("score", "padded", "row_tokens_per_s"),
     ("score", "padded", "tokens_per_s"),
     ("vllm", "here", "completions_per_s"),
+    ("vllm", "generate", "completions_per_s"),
 )
 
 
@@ -55,8 +56,8 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--completions", type=int, default=8, help="of a prompt (default 8)")
     parser.add_argument("--tokens-per-forward", type=int, default=16384, help="score (default 16384)")
     parser.add_argument("--padded-rows", type=int, default=8, help="rows of a forward, padded (default 8)")
-    parser.add_argument("--sampled-rows", type=int, default=64, help="rows of a batch, here (default 64)")
-    parser.add_argument("--new-tokens", type=int, default=64, help="of a completion, vllm and here (default 64)")
+    parser.add_argument("--sampled-rows", type=int, default=64, help="rows of a batch, here and generate (default 64)")
+    parser.add_argument("--new-tokens", type=int, default=64, help="of a completion drawn (default 64)")
     parser.add_argument("--top-k", type=int, default=100)
     parser.add_argument("--vllm-memory-share", type=float, default=0.8)
     parser.add_argument("--minutes", type=float, default=6.0, help="for all modes together (default 6)")
@@ -267,6 +268,34 @@ def here(args: argparse.Namespace) -> dict[str, Any]:
     return drawn(args, draw, size=max(1, args.sampled_rows // args.completions))
 
 
+def generate(args: argparse.Namespace) -> dict[str, Any]:
+    """`model.generate` on prompts padded to the longest of their batch, each computed once a completion."""
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    teacher = teacher_of(args).model
+
+    @torch.inference_mode()
+    def draw(part: Sequence[Prompt]) -> int:
+        ids = [torch.tensor(prompt.ids) for prompt in part]
+        mask = pad_sequence([torch.ones_like(row) for row in ids], batch_first=True, padding_side="left")
+        made = teacher.generate(
+            input_ids=pad_sequence(ids, batch_first=True, padding_side="left").to(args.device),
+            attention_mask=mask.to(args.device),
+            do_sample=True,
+            temperature=1.0,
+            top_k=0,
+            top_p=1.0,
+            num_return_sequences=args.completions,
+            min_new_tokens=args.new_tokens,
+            max_new_tokens=args.new_tokens,
+            pad_token_id=0,
+        )
+        return len(made) * args.new_tokens
+
+    return drawn(args, draw, size=max(1, args.sampled_rows // args.completions))
+
+
 def vllm(args: argparse.Namespace) -> dict[str, Any]:
     """vLLM with prefix caching, with as many prompts a call as a large shard of a cache has."""
     from star_edge.models.vllm_engine import VllmEngine
@@ -299,7 +328,7 @@ def written_teacher(args: argparse.Namespace, folder: Path) -> Path:
 
 def child(args: argparse.Namespace) -> dict[str, Any]:
     """One mode in this process."""
-    measure = {"score": score, "padded": padded, "vllm": vllm, "here": here}[args.child]
+    measure = {"score": score, "padded": padded, "vllm": vllm, "here": here, "generate": generate}[args.child]
     return {"mode": args.child, **measure(args), "peak_memory_gib": peak_memory_gib(args.device)}
 
 

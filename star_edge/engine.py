@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from star_edge import manifest
 from star_edge.contracts import Checkpoint, Recipe
 from star_edge.errors import ArtifactError
+from star_edge.own_process import in_own_process
 from star_edge.progress import Progress
 from star_edge.recipe import LoadedRecipe, recipe_hash, to_yaml
 
@@ -72,6 +73,7 @@ class Stage:
 
     config: picks its part of the recipe. needs: the stages whose keys enter its own.
     is_training: all processes of a launch run it. is_measurement: quick enough to be done again without asking.
+    uses_gpu: outside a launch it runs in a process of its own, which leaves the GPU to the next one.
     scratch: names in its folder that only a resume needs.
     """
 
@@ -82,6 +84,7 @@ class Stage:
     run: Callable[[Run, Path], Details]
     is_training: bool = False
     is_measurement: bool = False
+    uses_gpu: bool = False
     scratch: tuple[str, ...] = ("trainer", "scratch")
 
 
@@ -173,10 +176,22 @@ def _execute_stage(run: Run, item: PlannedStage, title: str) -> None:
     run.progress.line(f"{title}: {item.stage.what}")
     manifest.begin(folder, item.key)
     started = time.monotonic()
-    details = item.stage.run(run, folder)
+    details = _details(item.stage, run, folder)
     seconds = time.monotonic() - started
     manifest.finish(folder, item.stage.name, item.key, details=details, seconds=seconds, scratch=item.stage.scratch)
     run.progress.line(f"{title}: done in {seconds:.0f} s")
+
+
+def _details(stage: Stage, run: Run, folder: Path) -> Details:
+    """Run the stage where the GPU is free for it: vLLM refuses to start beside what an earlier stage still holds."""
+    if not stage.uses_gpu or run.device == "cpu" or is_launched():
+        return stage.run(run, folder)
+    return in_own_process(stage.run, run, folder)
+
+
+def is_launched() -> bool:
+    """Whether torchrun or accelerate started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def rank() -> int:

@@ -24,22 +24,36 @@ from star_edge.recipe import LoadedRecipe
 
 
 def _base(run: Run, out: Path) -> Details:
-    from star_edge.models.load import prepare, read_template, tokenizer_fingerprint
+    from star_edge.models.load import prepare, read_template, use_template
 
     recipe = run.recipe
+    with tempfile.TemporaryDirectory() as scratch:
+        _check_that_prompts_are_the_same(recipe, Path(scratch))  # before gigabytes are converted
     teacher = prepare(recipe.teacher, out / "teacher")
     student = teacher if recipe.student == recipe.teacher else prepare(recipe.student, out / "student")
-    if tokenizer_fingerprint(teacher.folder) != tokenizer_fingerprint(student.folder):
-        raise ModelError(
-            f"vocabularies differ: teacher {recipe.teacher.source} and student {recipe.student.source} "
-            "do not share a tokenizer; choose two models of one family"
-        )
-    if read_template(teacher.folder) != read_template(student.folder):
-        raise ModelError(
-            f"chat templates differ: teacher {recipe.teacher.source} and student {recipe.student.source}; "
-            "set chat_template: hermes for both"
-        )
+    if recipe.teacher.chat_template == "student":
+        use_template(read_template(student.folder), teacher.folder)
     return {"teacher": run.save_checkpoint(teacher), "student": run.save_checkpoint(student)}
+
+
+def _check_that_prompts_are_the_same(recipe: Recipe, scratch: Path) -> None:
+    """Refuse a teacher that would read the student's prompts as other tokens.
+
+    Raises: ModelError: another tokenizer, or another template.
+    """
+    from star_edge.models.load import read_template, tokenizer_fingerprint
+    from star_edge.models.tokenizer_folder import prepare_tokenizer
+
+    for name in ("teacher", "student"):
+        prepare_tokenizer(getattr(recipe, name), scratch / name)
+    names = f"teacher {recipe.teacher.source} and student {recipe.student.source}"
+    teacher, student = scratch / "teacher", scratch / "student"
+    if tokenizer_fingerprint(teacher) != tokenizer_fingerprint(student):
+        raise ModelError(f"vocabularies differ: {names} do not share a tokenizer; choose two models of one family")
+    if recipe.teacher.chat_template != "student" and read_template(teacher) != read_template(student):
+        raise ModelError(
+            f"chat templates differ: {names}; set teacher.chat_template: student, or chat_template: hermes for both"
+        )
 
 
 def _codec(run: Run) -> Any:
@@ -92,13 +106,15 @@ def _teacher_prompts(run: Run) -> list[Example]:
     return mixed([_examples(run, "train"), unlabelled])[: run.recipe.cache.prompts]
 
 
-def _watch(run: Run) -> Any:
+def _watch(run: Run, *, is_rl: bool = False) -> Any:
     """What scores a model in training on the held-out rows, or None when the recipe asks for none."""
     from star_edge.distill.watch import Watch
 
     config = run.recipe.watch
     if config is None:
         return None
+    if is_rl and config.every_rl_steps is not None:
+        config = replace(config, every_steps=config.every_rl_steps)
     examples = _examples(run, "heldout")
     return lambda loaded, out: Watch(config, examples, run.progress, loaded, out)
 
@@ -143,7 +159,7 @@ def _sim_rl(run: Run, out: Path, *, stage: str, policy: Checkpoint, config: Any,
         device=run.device,
         seed=seed,
         progress=run.progress,
-        watch=_watch(run),
+        watch=_watch(run, is_rl=True),
     )
     return {"checkpoint": run.save_checkpoint(checkpoint)}
 
@@ -359,7 +375,10 @@ def _evaluate_config(loaded: LoadedRecipe) -> Any:
         return None
     from star_edge.answering.stage import suite_versions
 
-    return [replace(config, suites=(), rows_per_forward=1), suite_versions(config, loaded.folder)]
+    return [
+        replace(config, suites=(), rows_per_forward=1, vllm_memory_share=1.0),
+        suite_versions(config, loaded.folder),
+    ]
 
 
 def _warmup_config(recipe: Recipe) -> Any:
@@ -369,7 +388,15 @@ def _warmup_config(recipe: Recipe) -> Any:
 STAGES: tuple[Stage, ...] = (
     Stage("base", "load teacher and student", _base_config, (), _base),
     Stage("data", "normalise, render and split the rows", _data_config, ("base",), _data),
-    Stage("warmup", "supervised warm-up of the teacher", _seeded(_warmup_config), ("data",), _warmup, is_training=True),
+    Stage(
+        "warmup",
+        "supervised warm-up of the teacher",
+        _seeded(_warmup_config),
+        ("data",),
+        _warmup,
+        is_training=True,
+        uses_gpu=True,
+    ),
     Stage(
         "adapt",
         "adapt the teacher by Sim-RL",
@@ -377,8 +404,9 @@ STAGES: tuple[Stage, ...] = (
         ("warmup",),
         _adapt,
         is_training=True,
+        uses_gpu=True,
     ),
-    Stage("cache", "teacher rollouts and top-k cache", _seeded(lambda r: r.cache), ("adapt",), _cache),
+    Stage("cache", "teacher rollouts and top-k cache", _seeded(lambda r: r.cache), ("adapt",), _cache, uses_gpu=True),
     Stage(
         "ckd",
         "constrained knowledge distillation",
@@ -386,6 +414,7 @@ STAGES: tuple[Stage, ...] = (
         ("cache",),
         _ckd,
         is_training=True,
+        uses_gpu=True,
     ),
     Stage(
         "sim-rl",
@@ -394,6 +423,7 @@ STAGES: tuple[Stage, ...] = (
         ("ckd",),
         _student_rl,
         is_training=True,
+        uses_gpu=True,
     ),
     Stage("merge", "merge the adapter into the student", lambda _: None, ("sim-rl",), _merge),
     Stage("evaluate", "score checkpoints on suites", _evaluate_config, ("merge",), _evaluate, is_measurement=True),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -65,6 +66,10 @@ class Progress:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._console = Console(file=sys.stderr, quiet=quiet, stderr=True)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In another process it writes to that one's stderr."""
+        return partial(Progress, quiet=self._console.quiet), ()
 
     def line(self, text: str) -> None:
         """One line of plain text."""

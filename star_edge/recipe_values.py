@@ -15,15 +15,18 @@ from star_edge.errors import RecipeError
 # Fields are named once, wherever in the recipe they stand; a field that is null is not checked.
 ABOVE_ZERO = (
     "keep_layers", "limit", "max_prompt_tokens", "max_completion_tokens",  # models and rows
-    "rows", "cap", "weight", "max_tools", "every_steps",
+    "rows", "cap", "weight", "max_tools", "every_steps", "every_rl_steps",
     "rank", "alpha", "last_layers", "lr", "rows_per_step", "rows_per_forward", "tokens_per_forward", "epochs",
     "max_steps", "passes", "minutes", "save_every",
     "prompts_per_step", "rollouts", "temperature", "max_new_tokens", "warmup_rows", "prompts", "top_k",
     "rows_per_shard", "chunk", "parity_cases", "cases", "threads",
 )  # fmt: skip
-NOT_NEGATIVE = ("seed", "weight_decay", "steps", "beta", "max_resamples", "tail_weight", "tail_top_m", "min_entropy")
+NOT_NEGATIVE = (
+    "seed", "weight_decay", "steps", "beta", "max_resamples", "tail_weight", "tail_top_m", "min_entropy",
+    "max_reward_drop",
+)  # fmt: skip
 SHARES = ("heldout_tool_share", "max_bad_share", "warmup_share", "vllm_memory_share", "max_malformed", "max_drop")
-REWARDS = ("group_reward_min", "group_reward_max")
+REWARDS = ("group_reward_min", "group_reward_max", "least_reward")
 MIX_SHARES = ("irrelevance_share", "near_miss_share", "ask_share", "parallel_share", "distractor_share", "mask_share")
 LIMITS: Mapping[str, tuple[Callable[[float], bool], str]] = MappingProxyType(
     {
@@ -55,6 +58,8 @@ def check_values(recipe: Recipe, label: str) -> None:
             raise RecipeError(
                 f"recipe {label}: {name}.vllm_server is {config.vllm_server!r}; write host:port, such as 10.0.0.2:8000"
             )
+    if recipe.student.chat_template == "student":
+        raise RecipeError(f"recipe {label}: student.chat_template is student; that is for the teacher, choose another")
     if not recipe.data.train:
         raise RecipeError(f"recipe {label}: data.train is empty; name at least one `path:` or `synth:`")
     if problem := _data_problem(recipe.data):

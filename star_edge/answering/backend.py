@@ -26,6 +26,7 @@ class AnswerConfig:
     device: of transformers; "auto" is the GPU where there is one.
     threads: that compute on a CPU; null is what the library takes by itself, or one for a file.
     rows_per_forward: batch size of transformers.
+    vllm_memory_share: of the GPU's memory, for vLLM; less than what it has free where something else runs beside it.
     """
 
     backend: Literal["auto", "vllm", "transformers", "file"] = "auto"
@@ -36,6 +37,7 @@ class AnswerConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = None
     rows_per_forward: int = 16
+    vllm_memory_share: float = 0.9
     max_new_tokens: int = 512
 
 

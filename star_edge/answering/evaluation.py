@@ -159,7 +159,7 @@ class _Maker:
         if self.kind == "vllm":
             from star_edge.answering.vllm_backend import VllmBackend
 
-            return VllmBackend(folder)
+            return VllmBackend(folder, memory_share=config.vllm_memory_share)
         from star_edge.answering.torch_backend import TransformersBackend
 
         return TransformersBackend(

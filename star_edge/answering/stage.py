@@ -65,6 +65,7 @@ def evaluate_checkpoints(
             chat_template="model",  # the run has chosen one, and trained with it
             device="cpu" if device == "cpu" else "cuda",
             rows_per_forward=config.rows_per_forward,
+            vllm_memory_share=config.vllm_memory_share,
             max_new_tokens=config.max_new_tokens,
         )
         places = {out / name / label: suite for label, suite in suites.items()}

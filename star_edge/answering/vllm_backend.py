@@ -23,12 +23,15 @@ class VllmBackend:
     Later ones that fit go to the same engine; for longer ones it starts again.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, memory_share: float = 0.9) -> None:
         """Read the tokenizer and the template.
 
+        Args:
+            memory_share: of the GPU's memory, for the engine.
         Raises: ModelError: the folder lacks one.
         """
         self._folder = folder
+        self._memory_share = memory_share
         self._tokenizer = load_tokenizer(folder)
         self._codec = ChatCodec(self._tokenizer, read_template(folder))
         self._context_length = int(read_model_json(folder, CONFIG)["max_position_embeddings"])
@@ -69,9 +72,12 @@ class VllmBackend:
         started = time.monotonic()
         if self._engine is None or tokens > self._room:
             self.close()
-            self._engine, self._room = VllmEngine(self._folder, max_model_len=tokens), tokens
+            self._engine, self._room = self._start(tokens), tokens
         self.start_up_s = time.monotonic() - started
         return self._engine
+
+    def _start(self, tokens: int) -> VllmEngine:
+        return VllmEngine(self._folder, max_model_len=tokens, gpu_memory_utilization=self._memory_share)
 
     def _generation(self, id: str, prompt: Sequence[int], completion: Completion) -> Generation:
         ids = completion.ids[:-1] if completion.stopped else completion.ids

@@ -47,6 +47,13 @@ from star_edge.cli.score import FILE, print_scores, reference_scores, suite_opti
     help="Batch size of transformers.",
 )
 @click.option(
+    "--vllm-memory-share",
+    default=0.9,
+    show_default=True,
+    type=click.FloatRange(min=0, max=1, min_open=True),
+    help="Share of the GPU's memory for vLLM; less where something else runs there.",
+)
+@click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",

@@ -33,13 +33,15 @@ class ModelConfig:
     source: hub id, folder, `.gguf` file, or `package:NAME` for the one GGUF file inside an installed Python package.
     revision: commit or tag of a hub id; a hub id without it is refused.
     keep_layers: number of transformer layers kept when the model is depth-pruned; null keeps all.
+    chat_template: the model's own, our Hermes one, or for `auto` the one of these that shows the tools. `student` is
+        for a teacher alone: it takes the student's, where two models of a family differ in a character of it.
     plain_text_tokens: added tokens to be read and written as ordinary text, for a model that never learnt them.
     """
 
     source: str
     revision: str | None = None
     keep_layers: int | None = None
-    chat_template: Literal["auto", "model", "hermes"] = "auto"
+    chat_template: Literal["auto", "model", "hermes", "student"] = "auto"
     plain_text_tokens: tuple[str, ...] = ()
 
 
@@ -184,17 +186,21 @@ class SimRlConfig:
 class WatchConfig:
     """A slice of the held-out rows scored while a stage trains: the best weights are kept, a collapse stops the stage.
 
-    every_steps: steps from one score to the next. rows: of the held-out rows, always the same.
+    every_steps: steps from one score to the next; every_rl_steps: the same in Sim-RL, whose steps take longer; null
+        for every_steps. rows: of the held-out rows, always the same.
     max_malformed: largest share of malformed answers. max_drop: most the score may fall below the best, as a share.
+    max_reward_drop: in Sim-RL, most the mean reward of five steps may fall below the best five before.
     min_entropy: least entropy of the policy in nats a token, where there is one. Null switches a limit off.
     """
 
     every_steps: int = 20
+    every_rl_steps: int | None = None
     rows: int = 128
     max_new_tokens: int = 256
     rows_per_forward: int = 64
     max_malformed: float | None = 0.5
     max_drop: float | None = 0.2
+    max_reward_drop: float | None = 0.5
     min_entropy: float | None = None
 
 
@@ -213,6 +219,7 @@ class TeacherCacheConfig:
     """Rollouts per prompt and the top-k log-probabilities kept of each completion position.
 
     use_vllm: vLLM draws the completions, in `vllm_memory_share` of the GPU's memory; the teacher then only reads them.
+    least_reward: completions of prompts with a label that earn less under `reward` are not kept; null keeps them.
     rows_per_shard: rows of a file, and completions that vLLM is asked for at a time: each call waits for its longest,
         so a few thousand are faster, and more is done again after a kill.
     """
@@ -222,6 +229,8 @@ class TeacherCacheConfig:
     temperature: float = 1.0
     max_new_tokens: int = 512
     top_k: int = 100
+    reward: RewardKind = "typed"
+    least_reward: float | None = None
     rows_per_forward: int = 16
     rows_per_shard: int = 256
     use_vllm: bool = False
@@ -250,7 +259,7 @@ class EvaluateConfig:
 
     suites: "bfcl", "heldout" (the run's own held-out rows), or JSONL files of rows. limit: most cases of a category.
     checkpoints: named by the stage that left them; `base` is the untrained student, `adapt` the teacher.
-    rows_per_forward: of transformers; vLLM makes its own batches.
+    rows_per_forward: of transformers; vLLM makes its own batches, in `vllm_memory_share` of the GPU's memory.
     """
 
     suites: tuple[str, ...] = ("bfcl",)
@@ -259,6 +268,7 @@ class EvaluateConfig:
     limit: int | None = None
     max_new_tokens: int = 512
     rows_per_forward: int = 16
+    vllm_memory_share: float = 0.9
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from star_edge.progress import Progress
 
 LOG = "watch.jsonl"
 BEST = "watch.safetensors"
+STEPS_TOGETHER = 5
 
 MakeWatch: TypeAlias = Callable[[LoadedModel, Path], "Watch"]
 """A stage's model and its folder -> the watch over it."""
@@ -54,6 +55,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._out = out
         self._progress = progress
         self._history: list[dict[str, Any]] = []
+        self._recent: dict[str, list[float]] = {"reward": [], "malformed": []}
 
     @property
     def best(self) -> Mapping[str, Any]:
@@ -72,10 +74,22 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
     ) -> None:
-        """Stop on what the trainer's own numbers give away: a policy without entropy has stopped exploring."""
-        limit, entropy = self._config.min_entropy, (logs or {}).get("entropy")
+        """Stop on what the trainer's own numbers give away.
+
+        A policy without entropy has stopped exploring; one whose reward has fallen for some steps, or that mostly
+        writes calls which cannot be read, has lost what it knew.
+        """
+        found, config = logs or {}, self._config
+        limit, entropy = config.min_entropy, found.get("entropy")
         if limit is not None and entropy is not None and entropy < limit:
             self._stop(control, f"entropy {entropy:.3g} nats is below min_entropy {limit:g}")
+        for name, values in self._recent.items():
+            values.extend([found[name]] if name in found else [])
+        rewards, malformed = (_running_means(values) for values in self._recent.values())
+        if config.max_reward_drop is not None and rewards and max(rewards) - rewards[-1] > config.max_reward_drop:
+            self._stop(control, f"reward {rewards[-1]:.3g} is more than max_reward_drop below {max(rewards):.3g}")
+        if config.max_malformed is not None and malformed and malformed[-1] > config.max_malformed:
+            self._stop(control, f"{malformed[-1]:.0%} of the samples are malformed, more than max_malformed allows")
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Score when it is time, and stop on a collapse."""
@@ -136,6 +150,12 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def _write_log(self) -> None:
         with replacing(self._out / LOG) as passing:
             passing.write_text("".join(json.dumps(line) + "\n" for line in self._history), encoding="utf-8")
+
+
+def _running_means(values: Sequence[float]) -> list[float]:
+    """Means of every `STEPS_TOGETHER` neighbours; single steps are noisy."""
+    spans = range(len(values) - STEPS_TOGETHER + 1)
+    return [sum(values[start : start + STEPS_TOGETHER]) / STEPS_TOGETHER for start in spans]
 
 
 def summary(verdicts: Sequence[CaseVerdict]) -> dict[str, float]:

@@ -147,7 +147,7 @@ def save_model(model: Any, folder: Path) -> None:
 
 
 def choose_template(config: ModelConfig, folder: Path) -> None:
-    """Write the folder's `chat_template.jinja` as `prepare` says, and make our Hermes template's turn end its stop.
+    """Write the folder's `chat_template.jinja` as `prepare` says; `student` is for the pipeline to fill in.
 
     Raises: ModelError: the model's own template is asked for and there is none, or the tokenizer lacks the turn end.
     """
@@ -157,6 +157,14 @@ def choose_template(config: ModelConfig, folder: Path) -> None:
         template = read_template(folder)
     else:
         template = _own_template_or_hermes(folder)
+    use_template(template, folder)
+
+
+def use_template(template: str, folder: Path) -> None:
+    """Make it the template of a model folder; the turn end of our Hermes one becomes the folder's stop.
+
+    Raises: ModelError: the tokenizer lacks that turn end.
+    """
     write_atomic(folder / CHAT_TEMPLATE, template)
     if template == HERMES:
         end_turns_with(folder, HERMES_TURN_END)

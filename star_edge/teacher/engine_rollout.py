@@ -44,7 +44,7 @@ def sample_by_engine(
         max_new_tokens=config.max_new_tokens,
         seed=seed,
     )
-    kept = [list(worth_keeping(codec, *pair)) for pair in zip(examples, drawn, strict=True)]
+    kept = [list(worth_keeping(codec, *pair, config)) for pair in zip(examples, drawn, strict=True)]
     scored = scorer([(prompt, [one.ids for one, _ in rows]) for prompt, rows in zip(prompts, kept, strict=True)])
     for example, prompt, rows, pieces in zip(examples, prompts, kept, scored, strict=True):
         for (one, text), (topk_ids, topk_logprobs) in zip(rows, pieces, strict=True):

@@ -17,6 +17,7 @@ from star_edge.data.chat import ChatCodec
 from star_edge.models.load import LoadedModel
 from star_edge.models.sampling import sample as sample_batch
 from star_edge.progress import Progress, or_quiet
+from star_edge.rl.reward import score
 
 
 class Drawn(Protocol):
@@ -66,10 +67,10 @@ def sample(
 ) -> Iterator[Rollout]:
     """Sample `config.rollouts` completions a prompt; yield the valid ones that differ.
 
-    Kept is what ended by itself within `max_new_tokens` and is valid (`is_valid`); of completions with the same
-    tokens the first. Prompts of like length share a batch of `rows_per_forward` rows. What is drawn depends on the
-    seed and on the examples given, so a call with the same examples gives the same rollouts. `what` names the
-    progress bar.
+    Kept is what ended by itself within `max_new_tokens`, is valid (`is_valid`) and earns `least_reward` where there is
+    a label; of completions with the same tokens the first. Prompts of like length share a batch of `rows_per_forward`
+    rows. What is drawn depends on the seed and on the examples given, so a call with the same examples gives the same
+    rollouts. `what` names the progress bar.
     """
     prompts = [codec.prompt_ids(example) for example in examples]
     by_length = sorted(range(len(examples)), key=lambda index: len(prompts[index]))
@@ -88,7 +89,7 @@ def sample(
         )
         for index, drawn in zip(batch, samples, strict=True):
             example, prompt = examples[index], tuple(prompts[index])
-            for one, text in worth_keeping(codec, example, drawn):
+            for one, text in worth_keeping(codec, example, drawn, config):
                 yield Rollout(example.id, prompt, one.ids, text, one.topk_ids, one.topk_logprobs)
         bar.update(start + len(batch))
     bar.close()
@@ -100,11 +101,24 @@ def _generator(seed: int, ids: Sequence[str], device: torch.device) -> torch.Gen
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big", signed=True))
 
 
-def worth_keeping(codec: ChatCodec, example: Example, drawn: Sequence[DrawnT]) -> Iterator[tuple[DrawnT, str]]:
-    """Completions that ended by themselves, are valid and differ from those before them, with their texts."""
+def worth_keeping(
+    codec: ChatCodec, example: Example, drawn: Sequence[DrawnT], config: TeacherCacheConfig
+) -> Iterator[tuple[DrawnT, str]]:
+    """Completions that ended by themselves, are valid and differ from those before them, with their texts.
+
+    Where the example has a label they also earn `config.least_reward`, if there is one.
+    """
     seen: set[tuple[int, ...]] = set()
     for one in drawn:
         text = codec.tokenizer.decode(list(one.ids[:-1]), skip_special_tokens=False)
-        if one.stopped and one.ids not in seen and is_valid(text, example.tools):
+        if one.stopped and one.ids not in seen and is_valid(text, example.tools) and _earns(text, example, config):
             seen.add(one.ids)
             yield one, text
+
+
+def _earns(text: str, example: Example, config: TeacherCacheConfig) -> bool:
+    target = example.target
+    is_labelled = bool(target.get("tool_calls") or target.get("content"))
+    if config.least_reward is None or not is_labelled:
+        return True
+    return score(text, target, example.tools, kind=config.reward) >= config.least_reward

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,30 @@ def test_teacher_and_student_with_other_vocabularies_are_refused_before_training
     assert_one_line(result, 1, "vocabularies differ", str(tiny_qwen2))
     assert not (tmp_path / "run" / "base" / "manifest.json").exists()
     assert not (tmp_path / "run" / "warmup").exists()
+
+
+def test_a_teacher_with_another_template_is_refused_unless_it_takes_the_students(
+    recipe: Path, tiny_student: Path, tmp_path: Path
+) -> None:
+    teacher = tmp_path / "teacher"
+    shutil.copytree(tiny_student, teacher)
+    template = teacher / "chat_template.jinja"
+    template.write_text(template.read_text().replace("If no tool fits", "When no tool fits"))
+    given = ("--until", "base", "--set", f"teacher.source={teacher}")
+    result = distill(recipe, tmp_path / "run", *given)
+    assert_one_line(result, 1, "chat templates differ", "set teacher.chat_template: student")
+    assert not (tmp_path / "run" / "base" / "teacher").exists()
+    result = distill(recipe, tmp_path / "other", *given, "--set", "teacher.chat_template=student")
+    assert result.exit_code == 0, result.output
+    teacher, student = (
+        (tmp_path / "other" / "base" / name / "chat_template.jinja").read_text() for name in ("teacher", "student")
+    )
+    assert teacher == student != template.read_text()
+
+
+def test_a_student_cannot_take_its_own_template_from_the_student(recipe: Path, tmp_path: Path) -> None:
+    result = distill(recipe, tmp_path / "run", "--set", "student.chat_template=student")
+    assert_one_line(result, 1, "student.chat_template is student; that is for the teacher")
 
 
 def test_a_gguf_cut_in_half_is_refused(recipe: Path, tiny_student: Path, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_the_engines_start_is_told_apart_from_the_answers(
 def test_vllm_answers_reach_the_disk_in_portions(tiny_student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("star_edge.answering.vllm_backend.PROMPTS_PER_CALL", 3)
     fake = fake_vllm.install(monkeypatch, lambda *_: [5])
-    backend = VllmBackend(tiny_student)
+    backend = VllmBackend(tiny_student, memory_share=0.4)
     prompts = [(str(number), "turn on the lights") for number in range(7)]
     with closing(backend):
         stream = backend.answer(prompts, max_new_tokens=4)
@@ -88,6 +88,7 @@ def test_vllm_answers_reach_the_disk_in_portions(tiny_student: Path, monkeypatch
         assert len(fake.calls) == 1
         assert len(list(stream)) == 6
     assert [len(call[0]) for call in fake.calls] == [3, 3, 1]
+    assert fake.loaded["gpu_memory_utilization"] == 0.4
 
 
 Make = Callable[[Path, Bundle], Backend]

@@ -97,7 +97,9 @@ def test_the_table_shows_numbers_and_failures(speed):
     assert "| ours | 123,457 | 200,000 | 9,000 | 0% | 20.0 | 25.1% | 20 | forward 25% |" in text
     assert "| published | exit status 1 |" in text
     published = {"mode": "published", "peak_memory_gib": 50.0}
-    assert speed.memory_line([numbers, published]) == "peak memory, ours to published: 0.40 (at most 0.33: NO)"
+    by_rows = numbers | {"mode": "ours-rows"}
+    line = speed.memory_line([by_rows, published])
+    assert line == "peak memory, ours-rows to published: 0.40 (at most 0.33: NO)"
     assert speed.memory_line([numbers]) is None
 
 
@@ -109,7 +111,7 @@ def test_the_command_compares_all_modes(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads(out.read_text())
-    assert [mode["mode"] for mode in report["modes"]] == ["ours", "published", "trl-sft"]
+    assert [mode["mode"] for mode in report["modes"]] == ["ours", "ours-rows", "published", "trl-sft"]
     assert all(mode["tokens_per_s"] > 0 for mode in report["modes"])
-    assert report["modes"][2]["counted_share"] < 0.5
+    assert report["modes"][3]["counted_share"] < 0.5
     assert report["command"].endswith("--tiny --out " + str(out))

@@ -110,6 +110,25 @@ def test_a_policy_without_entropy_ends_training(watched):
     assert control.should_training_stop
 
 
+@pytest.mark.parametrize(
+    ("metric", "values", "stops_at"),
+    [
+        ("reward", [0.5] * 5 + [0.1] * 5, 10),
+        ("reward", [0.5] * 5 + [0.1, 0.9] * 5, None),
+        ("reward", [0.1] * 5 + [0.9] * 10, None),
+        ("malformed", [0.0] * 5 + [1.0] * 5, 8),
+    ],
+)
+def test_a_collapse_of_the_samples_ends_training(watched, metric, values, stops_at):
+    watch, _ = watched(max_reward_drop=0.35)
+    control = SimpleNamespace(should_training_stop=False)
+    for step, value in enumerate(values, start=1):
+        watch.on_log(None, at(step), control, {metric: value, "loss": 0.0})
+        if control.should_training_stop:
+            break
+    assert (step if control.should_training_stop else None) == stops_at
+
+
 def test_a_resumed_run_knows_the_best_before_it(watched, tmp_path):
     watch, model = watched([WRONG] * 4, [RIGHT] * 4, [RIGHT] * 3 + [WRONG], max_drop=None)
     before = next(model.parameters()).detach().clone()

@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 
-from star_edge.contracts import TeacherCacheConfig
+from star_edge.contracts import Example, TeacherCacheConfig
 from star_edge.models import sampling
 from star_edge.teacher import rollout
-from star_edge.teacher.rollout import is_valid, sample
+from star_edge.teacher.rollout import is_valid, sample, worth_keeping
 
 TOOL = {"name": "dim", "description": "", "parameters": {"type": "object", "properties": {"room": {"type": "string"}}}}
 CONFIG = TeacherCacheConfig(rollouts=4, max_new_tokens=8, top_k=3, rows_per_forward=8)
@@ -56,6 +56,35 @@ def test_duplicates_and_invalid_completions_are_dropped(chatty, codec, examples,
     monkeypatch.setattr(rollout, "sample_batch", lambda *args, **kwargs: [drawn])
     kept = list(sample(chatty, codec, examples[:1], CONFIG, seed=1))
     assert [one.text for one in kept] == ["Yes."]
+
+
+def labelled(text, **changed):
+    example = Example(
+        "row", "test", ({"role": "user", "content": "Dim it."}, {"role": "assistant", **changed}), (TOOL,)
+    )
+    return lambda codec, config: [t for _, t in worth_keeping(codec, example, [said(codec, text)], config)]
+
+
+def said(codec, text):
+    return sampling.Sample((*codec.tokenizer.encode(text), 0), True, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "kept"),
+    [
+        (call("dim", '{"room": "hall"}'), {"tool_calls": [{"name": "dim", "arguments": {"room": "hall"}}]}, True),
+        (call("dim", '{"room": "kitchen"}'), {"tool_calls": [{"name": "dim", "arguments": {"room": "hall"}}]}, False),
+        ("No such tool.", {"tool_calls": [{"name": "dim", "arguments": {"room": "hall"}}]}, False),
+        (call("dim"), {"content": "Which room?"}, False),
+        ("Which one?", {"content": "Which room?"}, True),
+        (call("dim", '{"room": "kitchen"}'), {"content": ""}, True),
+    ],
+    ids=["right", "wrong", "missed", "false call", "another reply", "no label"],
+)
+def test_completions_that_miss_a_label_can_be_left_out(codec, text, target, kept):
+    drawn = labelled(text, **target)
+    assert drawn(codec, replace(CONFIG, least_reward=0.8)) == ([text] if kept else [])
+    assert drawn(codec, CONFIG) == [text]
 
 
 def test_draws_depend_on_the_seed_and_the_batch_alone(chatty, codec, examples):

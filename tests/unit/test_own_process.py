@@ -1,0 +1,107 @@
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from star_edge import engine
+from star_edge.engine import Run, Stage
+from star_edge.errors import ModelError, TrainingError
+from star_edge.own_process import in_own_process
+from star_edge.progress import Progress
+
+
+def told(*args):
+    os.environ["LEFT_BEHIND"] = "1"
+    return (os.getpid(), *args)
+
+
+def refuses():
+    raise ModelError("models/a: no weights; fetch it")
+
+
+class Picky(Exception):
+    def __init__(self, one, two):
+        super().__init__(one)
+
+
+def fails():
+    raise Picky("broken", 2)
+
+
+def dies():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_the_result_comes_from_a_process_that_leaves_nothing_behind():
+    pid, *args = in_own_process(told, "a", [1])
+    assert (args, pid == os.getpid()) == (["a", [1]], False)
+    assert "LEFT_BEHIND" not in os.environ
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_expected_failures_keep_their_kind_and_their_line():
+    with pytest.raises(ModelError) as caught:
+        in_own_process(refuses)
+    assert str(caught.value) == "models/a: no weights; fetch it"
+    assert "in refuses" in caught.value.__notes__[0]
+
+
+def test_an_error_that_cannot_travel_is_told():
+    with pytest.raises(RuntimeError, match="Picky: broken"):
+        in_own_process(fails)
+
+
+def test_a_killed_process_is_one_clear_line():
+    with pytest.raises(TrainingError, match="ended with status -9 and no result"):
+        in_own_process(dies)
+
+
+def test_it_ends_when_its_parent_is_killed(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import os, time\nfrom pathlib import Path\nfrom star_edge.own_process import in_own_process\n\n"
+        "def child(path):\n    Path(path).write_text(str(os.getpid()))\n    time.sleep(60)\n\n"
+        f"if __name__ == '__main__':\n    in_own_process(child, {str(tmp_path / 'pid')!r})\n"
+    )
+    parent = subprocess.Popen([sys.executable, str(script)])
+    pid = wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2])
+
+
+def wait_for(found, seconds=30):
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        if value := found():
+            return value
+        time.sleep(0.05)
+    raise AssertionError("nothing happened")
+
+
+def who(run, folder):
+    return {"pid": os.getpid(), "keys": dict(run.keys), "quiet": run.progress._console.quiet}
+
+
+@pytest.mark.parametrize(
+    ("device", "world", "uses_gpu", "own"),
+    [("cuda", "1", True, True), ("cpu", "1", True, False), ("cuda", "2", True, False), ("cuda", "1", False, False)],
+)
+def test_stages_on_a_gpu_have_a_process_of_their_own(tmp_path, monkeypatch, device, world, uses_gpu, own):
+    monkeypatch.setenv("WORLD_SIZE", world)
+    stage = Stage("train", "", lambda _: None, (), who, uses_gpu=uses_gpu)
+    run = Run(None, tmp_path, device, Progress(quiet=True), {"train": "key"})
+    details = engine._details(stage, run, tmp_path)
+    assert (details["pid"] != os.getpid()) is own
+    assert (details["keys"], details["quiet"]) == ({"train": "key"}, True)
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_progress_speaks_in_the_other_process_too(quiet):
+    assert pickle.loads(pickle.dumps(Progress(quiet=quiet)))._console.quiet is quiet
