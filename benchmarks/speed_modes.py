@@ -61,14 +61,15 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-def model_of(folder: Path | None, sizes: str, *, dtype: torch.dtype) -> Any:
+def model_of(folder: Path | None, sizes: str, *, dtype: torch.dtype, device: str) -> Any:
     """A model from a folder, or Qwen2.5's architecture of that size with random weights: speed does not mind."""
     if folder is not None:
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa").to(device)
     vocabulary = 800 if sizes == "tiny" else 151_936
     config = Qwen2Config(vocab_size=vocabulary, num_key_value_heads=2, tie_word_embeddings=True, **SIZES[sizes])
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
+    with torch.device(device):  # a processor draws the weights of 1.5 B for minutes
+        return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
 
 
 def arguments(job: Job, kind: type[TrainingArguments] = TrainingArguments, **more: Any) -> Any:
@@ -108,7 +109,7 @@ def train_ours(job: Job, meter: Meter) -> Any:
     )
     args = training_arguments(config, job.out, rows=len(job.rows), device=job.device, seed=0)
     args.save_strategy = "no"
-    model = model_of(job.student, job.sizes, dtype=torch.float32)
+    model = model_of(job.student, job.sizes, dtype=torch.float32, device=job.device)
     rows = [(row.prompt_ids, row.completion_ids) for row in job.rows]
     trainer = DistillTrainer(
         model,
@@ -198,10 +199,10 @@ def train_published(job: Job, meter: Meter) -> Any:
         gradient_accumulation_steps=max(1, job.rows_per_step // job.padded_rows),
     )
     return Published(
-        model_of(job.teacher, "tiny" if job.sizes == "tiny" else "1.5b", dtype=torch.bfloat16),
+        model_of(job.teacher, "tiny" if job.sizes == "tiny" else "1.5b", dtype=torch.bfloat16, device=job.device),
         meter,
         top_k=job.rows[0].topk_ids.shape[1],
-        model=model_of(job.student, job.sizes, dtype=torch.float32),
+        model=model_of(job.student, job.sizes, dtype=torch.float32, device=job.device),
         args=args,
         data_collator=Padded(job.rows),
         train_dataset=range(len(job.rows)),
@@ -239,7 +240,7 @@ def train_trl_sft(job: Job, meter: Meter) -> Any:
     )
     backend = Tokenizer(models.WordLevel({"<pad>": 0, "<eos>": 1}, unk_token="<pad>"))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", eos_token="<eos>")
-    model = model_of(job.student, job.sizes, dtype=torch.float32)
+    model = model_of(job.student, job.sizes, dtype=torch.float32, device=job.device)
     trainer = SFTTrainer(model, args=args, train_dataset=data, processing_class=tokenizer)
     inner = trainer.compute_loss
 

@@ -122,7 +122,7 @@ def teacher_of(args: argparse.Namespace) -> Any:
     from star_edge.models.load import LoadedModel
 
     dtype = torch.float32 if args.device == "cpu" else torch.bfloat16
-    model = model_of(args.teacher, "tiny" if args.tiny else "1.5b", dtype=dtype).to(args.device).eval()
+    model = model_of(args.teacher, "tiny" if args.tiny else "1.5b", dtype=dtype, device=args.device).eval()
     return LoadedModel(model, Vocabulary(800 if args.tiny else 151_665), "", ())
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
+import psutil  # type: ignore[import-untyped]
+
 from star_edge.errors import TrainingError
 
 Result = TypeVar("Result")
@@ -68,6 +70,9 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
+        # An engine's process outlives the one that started it, and keeps the GPU's memory from the next run.
+        for child in psutil.Process().children(recursive=True):
+            child.kill()
         os._exit(1)
 
 

@@ -116,7 +116,8 @@ def _watch(run: Run, *, is_rl: bool = False) -> Any:
     if is_rl and config.every_rl_steps is not None:
         config = replace(config, every_steps=config.every_rl_steps)
     examples = _examples(run, "heldout")
-    return lambda loaded, out: Watch(config, examples, run.progress, loaded, out)
+    # Before a supervised stage the model has learnt nothing that could be lost, and its rambling takes long.
+    return lambda loaded, out: Watch(config, examples, run.progress, loaded, out, scores_start=is_rl)
 
 
 def _warmup(run: Run, out: Path) -> Details:
@@ -126,8 +127,7 @@ def _warmup(run: Run, out: Path) -> Details:
     teacher = run.checkpoint("base", "teacher")
     if recipe.adapt.warmup is None:
         return {"checkpoint": run.save_checkpoint(teacher)}
-    codec = _codec(run)
-    encoded = [codec.encode(example) for example in _examples(run, "train")[: recipe.adapt.warmup_rows]]
+    encoded = _codec(run).encode_all(_examples(run, "train")[: recipe.adapt.warmup_rows])
     checkpoint = run_sft(
         recipe.adapt.warmup,
         recipe.adapt.tuning,
@@ -144,10 +144,10 @@ def _warmup(run: Run, out: Path) -> Details:
 
 
 def _sim_rl(run: Run, out: Path, *, stage: str, policy: Checkpoint, config: Any, tuning: Any, seed: int) -> Details:
-    from star_edge.rl.trainer import run_sim_rl
-
     if config.steps == 0:
         return {"checkpoint": run.save_checkpoint(policy)}
+    from star_edge.rl.trainer import run_sim_rl  # TRL brings vLLM along, which takes long
+
     examples = _examples(run, "train")
     checkpoint = run_sim_rl(
         config,
@@ -184,7 +184,7 @@ def _teacher_engine(run: Run, teacher: Checkpoint) -> Iterator[Any]:
 
     with tempfile.TemporaryDirectory() as scratch:
         engine = VllmEngine(
-            merge(teacher, Path(scratch) / "teacher").folder,
+            merge(teacher, Path(scratch) / "teacher", dtype="bfloat16").folder,
             max_model_len=data.max_prompt_tokens + config.max_new_tokens,
             gpu_memory_utilization=config.vllm_memory_share,
             seed=run.recipe.seed,

@@ -115,7 +115,7 @@ def prepare_process() -> None:
 
     # OpenMP threads that spin while they wait slow each other down tenfold when another process holds a core.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # said out loud, it does not warn of forks
     if is_verbose():
         return
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -55,6 +55,10 @@ class ChatCodec:
         """Token ids of `prompt_text`; special tokens come from the template alone."""
         return self._ids(self.prompt_text(example))
 
+    def prompts_ids(self, examples: Sequence[Example]) -> list[list[int]]:
+        """As `prompt_ids`, for many rows in one pass of the tokenizer."""
+        return self._ids_of([self.prompt_text(example) for example in examples])
+
     def encode(self, example: Example) -> EncodedExample:
         """Ids of the prompt and its completion; the completion ends with the turn-end token.
 
@@ -62,9 +66,19 @@ class ChatCodec:
             prompt are not the first tokens of the whole, or the answer's turn is not ended by a special token that
             occurs nowhere else in it.
         """
-        (encoded,) = self.encode_many([example])
-        if isinstance(encoded, DataError):
-            raise encoded
+        (encoded,) = self.encode_all([example])
+        return encoded
+
+    def encode_all(self, examples: Sequence[Example]) -> list[EncodedExample]:
+        """As `encode`, for many rows in one pass of the tokenizer.
+
+        Raises: DataError: as `encode`, for the first row that is refused.
+        """
+        encoded = []
+        for row in self.encode_many(examples):
+            if isinstance(row, DataError):
+                raise row
+            encoded.append(row)
         return encoded
 
     def encode_many(self, examples: Sequence[Example]) -> list[EncodedExample | DataError]:

@@ -31,6 +31,12 @@ LOG = "watch.jsonl"
 BEST = "watch.safetensors"
 STEPS_TOGETHER = 5
 
+Prompts: TypeAlias = Sequence[tuple[str, str]]
+"""Ids and rendered texts."""
+
+Answer: TypeAlias = Callable[[Prompts, int], Sequence[str]]
+"""Prompts and the most new tokens -> greedy answers, without the token that ends the turn."""
+
 MakeWatch: TypeAlias = Callable[[LoadedModel, Path], "Watch"]
 """A stage's model and its folder -> the watch over it."""
 
@@ -38,14 +44,24 @@ MakeWatch: TypeAlias = Callable[[LoadedModel, Path], "Watch"]
 class Watch(TrainerCallback):  # type: ignore[misc]
     """Scores the model every few steps.
 
+    `answer` may be replaced by something faster that has the model's present weights.
+
     Args:
         examples: the dev split; an even slice of `config.rows` of them is asked, always the same.
         loaded: the model in training, with its tokenizer and template.
         out: the stage's folder.
+        scores_start: the model as it came, which training then has to beat.
     """
 
     def __init__(
-        self, config: WatchConfig, examples: Sequence[Example], progress: Progress, loaded: LoadedModel, out: Path
+        self,
+        config: WatchConfig,
+        examples: Sequence[Example],
+        progress: Progress,
+        loaded: LoadedModel,
+        out: Path,
+        *,
+        scores_start: bool = True,
     ) -> None:
         self._config = config
         self._loaded = loaded
@@ -55,6 +71,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._out = out
         self._progress = progress
         self._history: list[dict[str, Any]] = []
+        self._scores_start = scores_start
+        self.answer: Answer = self._decoded
         self._recent: dict[str, list[float]] = {"reward": [], "malformed": []}
 
     @property
@@ -68,7 +86,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if state.global_step and log.exists():
             lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
             self._history = [line for line in lines if line["step"] <= state.global_step]
-        if not self._history:
+        if not self._history and self._scores_start:
             self._score(state)
 
     def on_log(
@@ -100,7 +118,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Score the last step, and put the best weights back when they are others."""
-        if self._history[-1]["step"] != state.global_step:
+        if not self._history or self._history[-1]["step"] != state.global_step:
             self._score(state)
         best = self.best
         if best["step"] != self._history[-1]["step"]:
@@ -124,15 +142,20 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._progress.line(f"  step {line['step']}: dev score {line['score']:.1%}, malformed {line['malformed']:.1%}")
 
     def _answered(self) -> dict[str, float]:
-        model, config = self._loaded.model, self._config
+        texts = self.answer(self._prompts, self._config.max_new_tokens)
+        return summary([judge(example, text) for example, text in zip(self._examples, texts, strict=True)])
+
+    def _decoded(self, prompts: Prompts, max_new_tokens: int) -> list[str]:
+        """Greedy answers of the model in training; a GPU multiplies in bfloat16, as it does for the loss."""
+        model, device = self._loaded.model, self._loaded.device.type
         was_training = model.training
         model.eval()
-        answers = greedy(
-            self._loaded, self._prompts, max_new_tokens=config.max_new_tokens, rows_per_forward=config.rows_per_forward
-        )
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            answers = greedy(
+                self._loaded, prompts, max_new_tokens=max_new_tokens, rows_per_forward=self._config.rows_per_forward
+            )
         model.train(was_training)
-        pairs = zip(self._examples, answers, strict=True)
-        return summary([judge(example, answer.text) for example, answer in pairs])
+        return [answer.text for answer in answers]
 
     def _collapse(self) -> str | None:
         """Why training should not go on, or None."""

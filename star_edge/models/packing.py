@@ -149,7 +149,9 @@ def _check_head(causal: Any) -> None:
     batch = {name: tensor.to(causal.device) for name, tensor in pack([((0,), (1, 2))]).items()}
     expected = causal(input_ids=batch["input_ids"]).logits[0, :-1]
     logits = causal(**batch, then=lambda hidden, head: hidden @ head.T)
-    if not torch.allclose(logits.float(), expected.float(), rtol=1e-2, atol=1e-2):
+    # Two kernels of attention round differently: bfloat16 logits of a 1.5B model part by percents of their size.
+    allowed = 1e-2 if expected.dtype == torch.float32 else 5e-2
+    if (logits - expected).float().norm() > allowed * expected.float().norm():
         raise ModelError(
             f"{causal.config.model_type}: its logits are not hidden states times the head (soft-capping, scaling or a "
             "bias), which the chunked losses need; choose a llama, qwen2 or qwen3 model"

@@ -93,11 +93,7 @@ class SimRlTrainer(GRPOTrainer):  # type: ignore[misc]
         n = self.num_generations
         prompts = [row["prompt"] for row in rows for _ in range(n)]
         prompt_ids, completion_ids, _, _, logprobs, *_ = super()._generate(prompts)
-        ends = set(self.eos_token_ids)
-        texts = [
-            self.processing_class.decode(ids[:-1] if ids[-1] in ends else ids, skip_special_tokens=False)
-            for ids in completion_ids
-        ]
+        texts = [self._text_of(ids) for ids in completion_ids]
         targets, tools = ([row[name] for row in rows for _ in range(n)] for name in ("target", "tools"))
         rewards = self.reward_funcs[0](prompts=prompts, completions=texts, target=targets, tools=tools)
         return [
@@ -111,6 +107,32 @@ class SimRlTrainer(GRPOTrainer):  # type: ignore[misc]
             )
             for row, place in zip(rows, range(0, len(prompts), n), strict=True)
         ]
+
+    def _text_of(self, completion_ids: Sequence[int]) -> str:
+        """A completion's text, without the token that ends the turn."""
+        ids = list(completion_ids)
+        if ids and ids[-1] in self.eos_token_ids:
+            ids.pop()
+        text: str = self.processing_class.decode(ids, skip_special_tokens=False)
+        return text
+
+    def greedy_texts(self, prompts: Sequence[tuple[str, str]], max_new_tokens: int) -> list[str]:
+        """Greedy answers by the vLLM beside the trainer, with the weights as they are now.
+
+        Args:
+            prompts: ids and rendered texts.
+        """
+        vllm = self.vllm_generation
+        vllm.sync_weights()
+        self._last_loaded_step = self.state.global_step
+        sampling = vllm.generation_kwargs
+        vllm.generation_kwargs = {**(sampling or {}), "temperature": 0.0, "max_tokens": max_new_tokens}
+        try:
+            ids = self._tokenize_prompts([text for _, text in prompts])[0]
+            completions = vllm.generate(prompts=ids, images=None, num_generations=1)[1]
+        finally:
+            vllm.generation_kwargs = sampling
+        return [self._text_of(completion) for completion in completions]
 
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], images: Any, multimodal_fields: Any, num_generations: int, **given: Any

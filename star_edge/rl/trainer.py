@@ -87,7 +87,15 @@ def run_sim_rl(
             f"{stage}: no vLLM server answers at {config.vllm_server}; start one (docs/training.md) or leave "
             "sim_rl.vllm_server out"
         ) from error
-    run_to_end(trainer, out, what=stage, progress=or_quiet(progress), watch=watch and watch(loaded, out))
+    watching = watch and watch(loaded, out)
+    if (
+        watching is not None
+        and config.use_vllm
+        and config.vllm_server is None
+        and trainer.accelerator.num_processes == 1
+    ):
+        watching.answer = trainer.greedy_texts
+    run_to_end(trainer, out, what=stage, progress=or_quiet(progress), watch=watching)
     if config.vllm_server is not None and trainer.is_world_process_zero():
         trainer.vllm_generation.vllm_client.close_communicator()  # a later stage listens at the same port
     return save_result(trainer, policy, out, stage=stage)

@@ -36,7 +36,7 @@ def sample_by_engine(
     seed: int,
 ) -> Iterator[Rollout]:
     """As `star_edge.teacher.rollout.sample`, drawn by an engine that holds the same weights as the scorer's model."""
-    prompts = [codec.prompt_ids(example) for example in examples]
+    prompts = codec.prompts_ids(examples)
     drawn = engine.sample(
         prompts,
         copies=config.rollouts,

@@ -72,7 +72,7 @@ def sample(
     rows. What is drawn depends on the seed and on the examples given, so a call with the same examples gives the same
     rollouts. `what` names the progress bar.
     """
-    prompts = [codec.prompt_ids(example) for example in examples]
+    prompts = codec.prompts_ids(examples)
     by_length = sorted(range(len(examples)), key=lambda index: len(prompts[index]))
     size = max(1, config.rows_per_forward // config.rollouts)
     bar = or_quiet(progress).bar(what, len(examples))
@@ -108,11 +108,13 @@ def worth_keeping(
 
     Where the example has a label they also earn `config.least_reward`, if there is one.
     """
-    seen: set[tuple[int, ...]] = set()
+    distinct: dict[tuple[int, ...], DrawnT] = {}
     for one in drawn:
+        if one.stopped:
+            distinct.setdefault(one.ids, one)
+    for one in distinct.values():
         text = codec.tokenizer.decode(list(one.ids[:-1]), skip_special_tokens=False)
-        if one.stopped and one.ids not in seen and is_valid(text, example.tools) and _earns(text, example, config):
-            seen.add(one.ids)
+        if is_valid(text, example.tools) and _earns(text, example, config):
             yield one, text
 
 

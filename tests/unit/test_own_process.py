@@ -4,8 +4,8 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
+import psutil
 import pytest
 
 from star_edge import engine
@@ -62,18 +62,30 @@ def test_a_killed_process_is_one_clear_line():
         in_own_process(dies)
 
 
-def test_it_ends_when_its_parent_is_killed(tmp_path):
+def test_it_ends_with_all_it_started_when_its_parent_is_killed(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(
-        "import os, time\nfrom pathlib import Path\nfrom star_edge.own_process import in_own_process\n\n"
-        "def child(path):\n    Path(path).write_text(str(os.getpid()))\n    time.sleep(60)\n\n"
+        "import os, subprocess, time\nfrom pathlib import Path\nfrom star_edge.own_process import in_own_process\n\n"
+        "def child(path):\n    engine = subprocess.Popen(['sleep', '60'])\n"
+        "    Path(path).write_text(f'{os.getpid()} {engine.pid} .')\n    time.sleep(60)\n\n"
         f"if __name__ == '__main__':\n    in_own_process(child, {str(tmp_path / 'pid')!r})\n"
     )
     parent = subprocess.Popen([sys.executable, str(script)])
-    pid = wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+    pids = wait_for(
+        lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().endswith(".") and pids_of(tmp_path)
+    )
     parent.kill()
     parent.wait()
-    wait_for(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2])
+    for pid in pids:
+        wait_for(lambda pid=pid: not is_alive(pid))
+
+
+def pids_of(folder):
+    return [int(word) for word in (folder / "pid").read_text().split()[:2]]
+
+
+def is_alive(pid):
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 def wait_for(found, seconds=30):

@@ -39,10 +39,11 @@ def watched(tiny_student, tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "greedy", answers)
 
-    def make(*scores, examples=EXAMPLES, **settings):
+    def make(*scores, examples=EXAMPLES, scores_start=True, **settings):
         queue[:] = [list(texts) for texts in scores]
         config = WatchConfig(every_steps=2, rows=len(examples), **settings)
-        return Watch(config, examples, or_quiet(None), loaded, tmp_path), loaded.model
+        watch = Watch(config, examples, or_quiet(None), loaded, tmp_path, scores_start=scores_start)
+        return watch, loaded.model
 
     return make
 
@@ -84,6 +85,14 @@ def test_the_last_weights_stay_when_they_are_the_best(watched):
     run(watch, model, until=3)
     assert watch.best["step"] == 3
     assert level(model, before) == 3
+
+
+@pytest.mark.parametrize("until", [1, 2, 3])
+def test_the_model_as_it_came_need_not_be_scored(watched, until):
+    watch, model = watched([RIGHT] * 4, [WRONG] * 4, scores_start=False, max_drop=None)
+    before = next(model.parameters()).detach().clone()
+    run(watch, model, until=until)
+    assert watch.best["step"] == level(model, before) == min(until, 2)
 
 
 @pytest.mark.parametrize(

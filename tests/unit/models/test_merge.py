@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from star_edge.contracts import Checkpoint, ModelConfig, TuningConfig
 from star_edge.errors import ModelError
@@ -42,6 +43,13 @@ def test_merged_model_answers_as_base_with_adapter(adapter: Checkpoint, tmp_path
     torch.testing.assert_close(logits(merged), logits(adapter), atol=1e-4, rtol=1e-4)
     assert adapter.base is not None
     assert (logits(merged) - logits(Checkpoint(adapter.base, "base"))).abs().max() > 0.1
+
+
+def test_merged_weights_can_be_written_in_half_the_size(adapter: Checkpoint, tmp_path: Path) -> None:
+    whole, half = (merge(adapter, tmp_path / dtype, dtype=dtype).folder for dtype in ("float32", "bfloat16"))
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (whole, half)]
+    assert sizes[1] == pytest.approx(sizes[0] / 2, rel=0.01)
+    assert {weight.dtype for weight in load_file(half / "model.safetensors").values()} == {torch.bfloat16}
 
 
 def test_tokenizer_files_are_the_bases_bytes(adapter: Checkpoint, tmp_path: Path) -> None:

@@ -61,6 +61,19 @@ def test_a_head_that_is_more_than_a_product_is_refused():
         add_counted_forward(Gemma2ForCausalLM(config))
 
 
+@pytest.mark.parametrize(("off", "refused"), [(0.02, False), (0.2, True)])
+def test_bfloat16_logits_may_part_by_percents(tiny_student, monkeypatch, off, refused):
+    """As two kernels of attention make them part; here the head's product is off by that much."""
+    model = load(Checkpoint(tiny_student, "base"), device="cpu", dtype="bfloat16").model
+    project = model.lm_head.forward
+    monkeypatch.setattr(model.lm_head, "forward", lambda hidden: project(hidden) * (1 + off))
+    if not refused:
+        add_counted_forward(model)
+        return
+    with pytest.raises(ModelError, match="logits are not hidden states times the head"):
+        add_counted_forward(model)
+
+
 def test_attention_that_is_not_the_plain_one_is_refused():
     window = {"use_sliding_window": True, "sliding_window": 2, "max_window_layers": 1}
     sliding = Qwen2ForCausalLM(Qwen2Config(vocab_size=8, num_hidden_layers=2, **window, **SIZES))

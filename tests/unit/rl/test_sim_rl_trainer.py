@@ -8,8 +8,10 @@ from safetensors.torch import load_file
 
 from star_edge.contracts import Checkpoint, Example, SimRlConfig, TuningConfig, WatchConfig
 from star_edge.data.chat import ChatCodec
+from star_edge.distill import watch as watching
 from star_edge.distill.watch import Watch
 from star_edge.errors import RuntimeMissing, TrainingError
+from star_edge.evaluate.scores import judge
 from star_edge.models.load import load
 from star_edge.progress import Progress, or_quiet
 
@@ -321,6 +323,7 @@ class FakeServer:
 
     def __init__(self, **settings):
         self.settings, self.synced, self.closed = settings, 0, False
+        self.generation_kwargs, self.asked = settings.get("generation_kwargs"), []
         self.vllm_client = self
         FakeServer.last = self
 
@@ -334,6 +337,7 @@ class FakeServer:
         self.synced += 1
 
     def generate(self, prompts, num_generations, **_):
+        self.asked.append((num_generations, self.generation_kwargs))
         ids = [[5 + place % num_generations] * (1 + place % 3) + [2] for place in range(len(prompts))]
         return prompts, ids, [[[-7.0] for _ in row] for row in ids], None
 
@@ -348,6 +352,29 @@ def test_a_vllm_server_samples_for_the_trainer(student, examples, tmp_path, rewa
     assert server.synced == 2
     assert server.closed
     assert [step["completion_length"] for step in log(tmp_path)] == [pytest.approx(3, abs=0.5)] * 2
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["beside the trainer", "on a server"])
+def test_a_watch_asks_the_vllm_beside_the_trainer(student, examples, tmp_path, rewards, monkeypatch, beside):
+    """A server samples for all processes at once, so one that scores alone must not ask it."""
+    monkeypatch.setattr(module, "find_spec", lambda name: name)
+    monkeypatch.setattr("trl.trainer.grpo_trainer.VLLMGeneration", FakeServer)
+    texts = []
+    monkeypatch.setattr(watching, "judge", lambda example, text: texts.append(text) or judge(example, text))
+
+    def watch(loaded, out):
+        return Watch(WatchConfig(every_steps=1, max_new_tokens=7), examples, or_quiet(None), loaded, out)
+
+    config = replace(CONFIG, use_vllm=beside, vllm_server=None if beside else "10.0.0.2:8001")
+    module.run_sim_rl(config, LORA, student, examples, tmp_path, stage="sim-rl", device="cpu", seed=1, watch=watch)
+    server = FakeServer.last
+    greedy = [given for copies, given in server.asked if copies == 1]
+    assert [(given["temperature"], given["max_tokens"]) for given in greedy] == [(0.0, 7)] * (3 if beside else 0)
+    assert server.generation_kwargs is server.settings.get("generation_kwargs")
+    assert server.synced == (3 if beside else 2)  # once a step, and for the last score
+    if beside:
+        tokenizer = load(student, device="cpu").tokenizer
+        assert texts == [tokenizer.decode([5] * (1 + place % 3)) for place in range(len(examples))] * 3
 
 
 def test_a_server_that_does_not_answer_is_one_line(student, examples, tmp_path, monkeypatch):
