@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -125,12 +126,21 @@ def _is_begun(folder: Path, key: str) -> bool:
     return marker.exists() and manifest.read_json(marker).get("key") == key
 
 
-def execute(stages: Sequence[Stage], run: Run, *, until: str | None = None, force: bool = False) -> None:
+def execute(
+    stages: Sequence[Stage],
+    run: Run,
+    *,
+    until: str | None = None,
+    force: bool = False,
+    take_from: Path | None = None,
+) -> None:
     """Run what is not done yet, in order, up to and including `until`.
 
+    Args:
+        take_from: folder of another run, whose finished stages are taken over where they would come out the same.
     Raises:
-        ArtifactError: the folder holds foreign files, another process works there, or finished training of another
-            recipe would be lost and `force` is False.
+        ArtifactError: the folder holds foreign files, another process works there, `take_from` is no run, or finished
+            training of another recipe would be lost and `force` is False.
         StarEdgeError: whatever a stage refuses; finished stages stay as they are.
     """
     if rank() > 0:
@@ -138,12 +148,16 @@ def execute(stages: Sequence[Stage], run: Run, *, until: str | None = None, forc
         return
     if manifest.holds_anything(run.folder) and not (run.folder / RESOLVED).exists():
         raise ArtifactError(f"{run.folder}: exists and is not a run of star-edge; choose another --out")
+    if take_from is not None and not (take_from / RESOLVED).is_file():
+        raise ArtifactError(f"{take_from}: not a run of star-edge (no {RESOLVED} in it); give the folder of a run")
     plan(stages, run.loaded, run.folder)  # refuses before anything is made
     run.folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(run.folder / manifest.LOCK, timeout=0):
             planned = plan(stages, run.loaded, run.folder)
             _claim(planned, run, force=force)
+            if take_from is not None:
+                planned = [_taken(item, run, take_from) for item in planned]
             run = replace(run, keys={item.stage.name: item.key for item in planned})
             for index, item in enumerate(planned, start=1):
                 _execute_stage(run, item, f"[{index}/{len(planned)}] {item.stage.name}")
@@ -166,6 +180,25 @@ def _claim(planned: Sequence[PlannedStage], run: Run, *, force: bool) -> None:
     resolved = run.folder / RESOLVED
     if not resolved.exists() or resolved.read_text(encoding="utf-8") != text:
         manifest.write_atomic(resolved, text)
+
+
+def _taken(item: PlannedStage, run: Run, other: Path) -> PlannedStage:
+    """The stage, done if the other run has done it; its files are linked where the file system can, else copied."""
+    theirs = other / item.stage.name
+    if item.state != "run" or not manifest.is_done(theirs, item.key):
+        return item
+    with manifest.replacing(run.stage_folder(item.stage.name)) as passing:
+        shutil.copytree(theirs, passing, symlinks=True, copy_function=_linked)
+    run.progress.line(f"{item.stage.name}: taken from {other}")
+    return replace(item, state="done")
+
+
+def _linked(source: str, target: str) -> None:
+    """Finished artifacts are never written to, only replaced, so that two runs may share a file."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)
 
 
 def _execute_stage(run: Run, item: PlannedStage, title: str) -> None:

@@ -452,9 +452,9 @@ def plan(loaded: LoadedRecipe, folder: Path) -> list[PlannedStage]:
     return engine.plan(STAGES, loaded, folder)
 
 
-def execute(run: Run, *, until: str | None = None, force: bool = False) -> None:
+def execute(run: Run, *, until: str | None = None, force: bool = False, take_from: Path | None = None) -> None:
     """Run the recipe, or what is left of it (see `engine.execute`)."""
-    engine.execute(STAGES, run, until=until, force=force)
+    engine.execute(STAGES, run, until=until, force=force, take_from=take_from)
 
 
 def stage_seconds(folder: Path) -> dict[str, float]:

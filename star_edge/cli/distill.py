@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 @out_option("Folder of the run.  [default: runs/<recipe name>]")
 @set_option
 @click.option("--until", metavar="STAGE", help="Stop after this stage (see --dry-run for their names).")
+@click.option(
+    "--from",
+    "take_from",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="RUN",
+    help="Take over what this other run has finished under the same settings, its teacher for example.",
+)
 @click.option("--force", is_flag=True, help="Reuse a folder made by another recipe; stages that changed are redone.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved recipe and what is already done; run nothing.")
 @json_option
@@ -27,6 +34,7 @@ def distill(
     out: Path | None,
     overrides: tuple[str, ...],
     until: str | None,
+    take_from: Path | None,
     force: bool,
     dry_run: bool,
     as_json: bool,
@@ -39,6 +47,7 @@ def distill(
     \b
     Example:
       star-edge distill quickstart --set validate.cases=200
+      star-edge distill house.yaml --out runs/fkl --from runs/house --set distill.objective=fkl
     """
     from star_edge import recipe as recipes
 
@@ -47,7 +56,7 @@ def distill(
     if dry_run:
         _print_plan(loaded, folder, as_json)
         return
-    _run(loaded, folder, until, force, as_json)
+    _run(loaded, folder, until, force, take_from, as_json)
 
 
 def _print_plan(loaded: LoadedRecipe, folder: Path, as_json: bool) -> None:
@@ -66,7 +75,9 @@ def _print_plan(loaded: LoadedRecipe, folder: Path, as_json: bool) -> None:
         click.echo(f"# {stage['stage']:<10} {stage['state']:<9} {stage['what']}")
 
 
-def _run(loaded: LoadedRecipe, folder: Path, until: str | None, force: bool, as_json: bool) -> None:
+def _run(
+    loaded: LoadedRecipe, folder: Path, until: str | None, force: bool, take_from: Path | None, as_json: bool
+) -> None:
     prepare_process()
     from star_edge import engine, pipeline
     from star_edge.progress import Progress
@@ -77,7 +88,7 @@ def _run(loaded: LoadedRecipe, folder: Path, until: str | None, force: bool, as_
         )
     progress = Progress(quiet=engine.rank() > 0)
     run = engine.Run(loaded, folder, pipeline.resolve_device(loaded.recipe.device), progress)
-    pipeline.execute(run, until=until, force=force)
+    pipeline.execute(run, until=until, force=force, take_from=take_from)
     if engine.rank() > 0:
         return
     if until is not None and until != pipeline.STAGE_NAMES[-1]:

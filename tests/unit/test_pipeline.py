@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from dataclasses import replace
@@ -175,3 +176,31 @@ def test_checkpoints_survive_moving_the_run(ran: list[str], tmp_path: Path) -> N
     run = Run(loaded(), tmp_path / "run", "cpu")
     saved = run.save_checkpoint(Checkpoint(run.folder / "ckd", "ckd", run.folder / "base" / "student"))
     assert saved == {"folder": "ckd", "stage": "ckd", "base": "base/student"}
+
+
+def test_another_run_with_the_same_settings_lends_what_it_has_finished(ran: list[str], tmp_path: Path) -> None:
+    pipeline.execute(Run(loaded(1), tmp_path / "one", "cpu"), until="second")
+    other = Run(loaded(2), tmp_path / "two", "cpu")
+    pipeline.execute(other, take_from=tmp_path / "one")
+    assert ran == ["first", "second", "second", "third"]  # the seed decides the second
+    assert (other.folder / "first" / "result").read_text() == "first"
+    assert other.details("first") == {"name": "first"}
+    shutil.rmtree(tmp_path / "one")
+    pipeline.execute(other)
+    assert len(ran) == 4
+
+
+def test_a_stage_that_is_begun_goes_on_and_is_not_replaced(ran: list[str], tmp_path: Path) -> None:
+    pipeline.execute(Run(loaded(), tmp_path / "one", "cpu"))
+    other = Run(loaded(), tmp_path / "two", "cpu")
+    pipeline.execute(other, until="first")
+    key = manifest.read_json(tmp_path / "one" / "second" / manifest.MANIFEST)["key"]
+    manifest.begin(other.folder / "second", key)
+    pipeline.execute(other, take_from=tmp_path / "one")
+    assert ran == ["first", "second", "third", "first", "second"]
+
+
+def test_a_folder_that_is_no_run_lends_nothing(ran: list[str], tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"not a run of star-edge .*give the folder of a run"):
+        pipeline.execute(Run(loaded(), tmp_path / "run", "cpu"), take_from=tmp_path)
+    assert not (tmp_path / "run").exists()
