@@ -91,28 +91,39 @@ class Stage:
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """A stage with its key and what running the recipe now would do with it."""
+    """A stage with its key and what running the recipe now would do with it; `take`: have it from another run."""
 
     stage: Stage
     key: str
-    state: Literal["done", "continue", "run"]
+    state: Literal["done", "continue", "run", "take"]
 
 
 # ------------------------------------------------------------------------------------------------------- engine
 
 
-def plan(stages: Sequence[Stage], loaded: LoadedRecipe, folder: Path) -> list[PlannedStage]:
+def plan(
+    stages: Sequence[Stage],
+    loaded: LoadedRecipe,
+    folder: Path,
+    *,
+    until: str | None = None,
+    take_from: Path | None = None,
+) -> list[PlannedStage]:
     """Every stage with its key and state; nothing is run or written (a hub model is fetched, for its hash).
 
-    Raises: StarEdgeError: a file the recipe names is missing.
+    Args:
+        take_from: another run, from which stages up to `until` are taken where they can stand for this one's.
+    Raises: StarEdgeError: a file the recipe names is missing, or `take_from` is no run.
     """
+    if take_from is not None and not (take_from / RESOLVED).is_file():
+        raise ArtifactError(f"{take_from}: not a run of star-edge (no {RESOLVED} in it); give the folder of a run")
     keys: dict[str, str] = {}
     planned = []
     for stage in stages:
         inputs = {name: keys[name] for name in stage.needs}
         key = keys[stage.name] = manifest.stage_key(stage.name, stage.config(loaded), inputs)
         planned.append(PlannedStage(stage, key, _state(folder / stage.name, key)))
-    return planned
+    return planned if take_from is None else _with_taken(planned, folder, take_from, until)
 
 
 def _state(folder: Path, key: str) -> Literal["done", "continue", "run"]:
@@ -148,19 +159,15 @@ def execute(
         return
     if manifest.holds_anything(run.folder) and not (run.folder / RESOLVED).exists():
         raise ArtifactError(f"{run.folder}: exists and is not a run of star-edge; choose another --out")
-    if take_from is not None and not (take_from / RESOLVED).is_file():
-        raise ArtifactError(f"{take_from}: not a run of star-edge (no {RESOLVED} in it); give the folder of a run")
-    plan(stages, run.loaded, run.folder)  # refuses before anything is made
+    plan(stages, run.loaded, run.folder, take_from=take_from)  # refuses before anything is made
     run.folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(run.folder / manifest.LOCK, timeout=0):
-            planned = plan(stages, run.loaded, run.folder)
+            planned = plan(stages, run.loaded, run.folder, until=until, take_from=take_from)
             _claim(planned, run, force=force)
-            if take_from is not None:
-                planned = [_taken(item, run, take_from) for item in planned]
             run = replace(run, keys={item.stage.name: item.key for item in planned})
             for index, item in enumerate(planned, start=1):
-                _execute_stage(run, item, f"[{index}/{len(planned)}] {item.stage.name}")
+                _execute_stage(run, item, f"[{index}/{len(planned)}] {item.stage.name}", take_from)
                 if item.stage.name == until:
                     break
     except Timeout:
@@ -169,7 +176,7 @@ def execute(
 
 def _claim(planned: Sequence[PlannedStage], run: Run, *, force: bool) -> None:
     """Write the recipe into the run's folder, unless finished work that took long would have to be done again."""
-    lost = [item.stage.name for item in planned if item.state == "run" and not item.stage.is_measurement]
+    lost = [item.stage.name for item in planned if item.state in ("run", "take") and not item.stage.is_measurement]
     lost = [name for name in lost if (run.folder / name / manifest.MANIFEST).exists()]
     if lost and not force:
         raise ArtifactError(
@@ -182,18 +189,48 @@ def _claim(planned: Sequence[PlannedStage], run: Run, *, force: bool) -> None:
         manifest.write_atomic(resolved, text)
 
 
-def _taken(item: PlannedStage, run: Run, other: Path) -> PlannedStage:
-    """The stage, done if the other run has done it; its files are linked where the file system can, else copied."""
-    theirs = other / item.stage.name
-    if item.state != "run" or not manifest.is_done(theirs, item.key):
-        return item
-    with manifest.replacing(run.stage_folder(item.stage.name)) as passing:
-        shutil.copytree(theirs, passing, symlinks=True, copy_function=_linked)
-    run.progress.line(f"{item.stage.name}: taken from {other}")
-    return replace(item, state="done")
+def _with_taken(planned: Sequence[PlannedStage], folder: Path, other: Path, until: str | None) -> list[PlannedStage]:
+    """The plan, with what another run can lend.
+
+    Keys say that two stages were made from the same settings; draws and minutes still make two results of them. So what
+    a stage was made from must be the very files that this run has, or takes too.
+    """
+    shared: set[str] = set()
+    found = []
+    for place, item in enumerate(planned):
+        name = item.stage.name
+        lends = manifest.is_done(other / name, item.key) and shared.issuperset(item.stage.needs)
+        if lends and item.state == "run":
+            item = replace(item, state="take")
+        if lends and (item.state == "take" or (item.state == "done" and _files(folder / name) == _files(other / name))):
+            shared.add(name)
+        found.append(item)
+        if name == until:
+            return [*found, *planned[place + 1 :]]
+    return found
 
 
-def _linked(source: str, target: str) -> None:
+def _files(folder: Path) -> Any:
+    return manifest.read_json(folder / manifest.MANIFEST)["files"]
+
+
+def _take(item: PlannedStage, run: Run, other: Path) -> None:
+    """Give the run a finished stage of another: its artifact's files, linked where the file system can, else copied.
+
+    Raises: ArtifactError: foreign files lie in the stage's place, or the other run was changed meanwhile.
+    """
+    theirs, ours = other / item.stage.name, run.stage_folder(item.stage.name)
+    manifest.begin(ours, item.key)
+    try:
+        with manifest.replacing(ours) as passing:
+            for name in (*_files(theirs), manifest.MANIFEST):
+                (passing / name).parent.mkdir(parents=True, exist_ok=True)
+                _link(theirs / name, passing / name)
+    except OSError as error:
+        raise ArtifactError(f"{theirs}: cannot be taken over ({error}); leave --from out, or try again") from error
+
+
+def _link(source: Path, target: Path) -> None:
     """Finished artifacts are never written to, only replaced, so that two runs may share a file."""
     try:
         os.link(source, target, follow_symlinks=False)
@@ -201,10 +238,14 @@ def _linked(source: str, target: str) -> None:
         shutil.copy2(source, target, follow_symlinks=False)
 
 
-def _execute_stage(run: Run, item: PlannedStage, title: str) -> None:
+def _execute_stage(run: Run, item: PlannedStage, title: str, take_from: Path | None) -> None:
     folder = run.stage_folder(item.stage.name)
     if item.state == "done":
         run.progress.line(f"{title}: already done")
+        return
+    if item.state == "take" and take_from is not None:
+        _take(item, run, take_from)
+        run.progress.line(f"{title}: taken from {take_from}")
         return
     run.progress.line(f"{title}: {item.stage.what}")
     manifest.begin(folder, item.key)

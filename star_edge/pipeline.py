@@ -24,7 +24,7 @@ from star_edge.recipe import LoadedRecipe
 
 
 def _base(run: Run, out: Path) -> Details:
-    from star_edge.models.load import prepare, read_template, use_template
+    from star_edge.models.load import prepare, read_as_other
 
     recipe = run.recipe
     with tempfile.TemporaryDirectory() as scratch:
@@ -32,7 +32,7 @@ def _base(run: Run, out: Path) -> Details:
     teacher = prepare(recipe.teacher, out / "teacher")
     student = teacher if recipe.student == recipe.teacher else prepare(recipe.student, out / "student")
     if recipe.teacher.chat_template == "student":
-        use_template(read_template(student.folder), teacher.folder)
+        read_as_other(teacher.folder, student.folder)
     return {"teacher": run.save_checkpoint(teacher), "student": run.save_checkpoint(student)}
 
 
@@ -382,7 +382,12 @@ def _evaluate_config(loaded: LoadedRecipe) -> Any:
 
 
 def _warmup_config(recipe: Recipe) -> Any:
-    return recipe.adapt.warmup, recipe.adapt.tuning, recipe.adapt.warmup_rows, recipe.watch
+    return recipe.adapt.warmup, recipe.adapt.tuning, recipe.adapt.warmup_rows, _supervised_watch(recipe)
+
+
+def _supervised_watch(recipe: Recipe) -> Any:
+    """The watch without what Sim-RL alone heeds, so that changing it trains no teacher again."""
+    return recipe.watch and replace(recipe.watch, every_rl_steps=None, max_reward_drop=None, min_entropy=None)
 
 
 STAGES: tuple[Stage, ...] = (
@@ -410,7 +415,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "ckd",
         "constrained knowledge distillation",
-        _seeded(lambda r: (r.distill, r.watch)),
+        _seeded(lambda r: (r.distill, _supervised_watch(r))),
         ("cache",),
         _ckd,
         is_training=True,
@@ -426,7 +431,15 @@ STAGES: tuple[Stage, ...] = (
         uses_gpu=True,
     ),
     Stage("merge", "merge the adapter into the student", lambda _: None, ("sim-rl",), _merge),
-    Stage("evaluate", "score checkpoints on suites", _evaluate_config, ("merge",), _evaluate, is_measurement=True),
+    Stage(
+        "evaluate",
+        "score checkpoints on suites",
+        _evaluate_config,
+        ("merge",),
+        _evaluate,
+        is_measurement=True,
+        uses_gpu=True,
+    ),
     Stage(
         "export",
         "write and check GGUF and ONNX files",
@@ -447,9 +460,11 @@ STAGES: tuple[Stage, ...] = (
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 
 
-def plan(loaded: LoadedRecipe, folder: Path) -> list[PlannedStage]:
+def plan(
+    loaded: LoadedRecipe, folder: Path, *, until: str | None = None, take_from: Path | None = None
+) -> list[PlannedStage]:
     """What running the recipe in that folder would do (see `engine.plan`)."""
-    return engine.plan(STAGES, loaded, folder)
+    return engine.plan(STAGES, loaded, folder, until=until, take_from=take_from)
 
 
 def execute(run: Run, *, until: str | None = None, force: bool = False, take_from: Path | None = None) -> None:

@@ -54,17 +54,17 @@ def distill(
     loaded = recipes.load(recipes.find(recipe), overrides)
     folder = out or Path("runs") / loaded.recipe.name
     if dry_run:
-        _print_plan(loaded, folder, as_json)
+        _print_plan(loaded, folder, until, take_from, as_json)
         return
     _run(loaded, folder, until, force, take_from, as_json)
 
 
-def _print_plan(loaded: LoadedRecipe, folder: Path, as_json: bool) -> None:
+def _print_plan(loaded: LoadedRecipe, folder: Path, until: str | None, take_from: Path | None, as_json: bool) -> None:
     from star_edge import pipeline
     from star_edge.manifest import plain
     from star_edge.recipe import to_yaml
 
-    planned = pipeline.plan(loaded, folder)
+    planned = pipeline.plan(loaded, folder, until=until, take_from=take_from)
     stages = [{"stage": item.stage.name, "state": item.state, "what": item.stage.what} for item in planned]
     if as_json:
         echo_json({"folder": str(folder), "stages": stages, "recipe": plain(loaded.recipe)})

@@ -89,6 +89,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
             shard_exactly(self.accelerator.state.fsdp_plugin, bfloat16=args.bf16)
         # The loss is divided by the whole step's counted tokens below, so the Trainer must not divide it again.
         self.model_accepts_loss_kwargs = True
+        self._counted = 0
         self._budget = None if optimizer.minutes is None else TimeBudget(optimizer.minutes, agree=self._mean)
         if self._budget is not None:
             self.add_callback(self._budget)
@@ -117,6 +118,10 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
             keep_pace(scheduler, self._budget.share, num_training_steps)
         return scheduler
 
+    def log(self, logs: dict[str, float], *args: Any, **given: Any) -> None:
+        """A step's metrics, with the tokens that counted in its loss, over all devices."""
+        super().log(logs | {"counted_tokens": self._counted} if "loss" in logs else logs, *args, **given)
+
     def floating_point_ops(self, inputs: Any) -> int:
         """Not estimated: the Trainer's rule knows neither packed rows nor uncounted positions."""
         return 0
@@ -130,6 +135,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         """
         forwards = inputs["forwards"]
         counted, most = self._over_devices(sum(len(batch["labels"]) for batch in forwards), len(forwards))
+        self._counted = counted
         work: list[tuple[Batch, float]] = [(batch, counted) for batch in forwards]
         # Each device takes part when gradients are exchanged; under FSDP in every forward too, which gathers weights.
         needed = most if self.is_fsdp_enabled else 1
@@ -306,6 +312,12 @@ def training_arguments(
         warmup_steps=round(optimizer.warmup_share * steps),
         num_train_epochs=optimizer.epochs,
         max_steps=optimizer.max_steps or -1,
+        dataloader_num_workers=packing_workers(device),
     )
     args._n_gpu = 1  # several GPUs are used through torchrun or accelerate, never through DataParallel
     return args
+
+
+def packing_workers(device: str) -> int:
+    """Processes that pack the next step while a GPU computes this one; beside a CPU's own work they save nothing."""
+    return 0 if device == "cpu" else 1

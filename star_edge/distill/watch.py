@@ -73,7 +73,6 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._history: list[dict[str, Any]] = []
         self._scores_start = scores_start
         self.answer: Answer = self._decoded
-        self._recent: dict[str, list[float]] = {"reward": [], "malformed": []}
 
     @property
     def best(self) -> Mapping[str, Any]:
@@ -95,18 +94,15 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         """Stop on what the trainer's own numbers give away.
 
         A policy without entropy has stopped exploring; one whose reward has fallen for some steps, or that mostly
-        writes calls which cannot be read, has lost what it knew.
+        writes calls which cannot be read, more than it did at first, has lost what it knew.
         """
-        found, config = logs or {}, self._config
-        limit, entropy = config.min_entropy, found.get("entropy")
-        if limit is not None and entropy is not None and entropy < limit:
-            self._stop(control, f"entropy {entropy:.3g} nats is below min_entropy {limit:g}")
-        for name, values in self._recent.items():
-            values.extend([found[name]] if name in found else [])
-        rewards, malformed = (_running_means(values) for values in self._recent.values())
+        config, entropy = self._config, (logs or {}).get("entropy")
+        if config.min_entropy is not None and entropy is not None and entropy < config.min_entropy:
+            self._stop(control, f"entropy {entropy:.3g} nats is below min_entropy {config.min_entropy:g}")
+        rewards, malformed = (_running_means(state, name) for name in ("reward", "malformed"))
         if config.max_reward_drop is not None and rewards and max(rewards) - rewards[-1] > config.max_reward_drop:
             self._stop(control, f"reward {rewards[-1]:.3g} is more than max_reward_drop below {max(rewards):.3g}")
-        if config.max_malformed is not None and malformed and malformed[-1] > config.max_malformed:
+        if config.max_malformed is not None and malformed and malformed[-1] > max(config.max_malformed, malformed[0]):
             self._stop(control, f"{malformed[-1]:.0%} of the samples are malformed, more than max_malformed allows")
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -146,7 +142,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         return summary([judge(example, text) for example, text in zip(self._examples, texts, strict=True)])
 
     def _decoded(self, prompts: Prompts, max_new_tokens: int) -> list[str]:
-        """Greedy answers of the model in training; a GPU multiplies in bfloat16, as it does for the loss."""
+        """Greedy answers of the model in training; a GPU multiplies in bfloat16."""
         model, device = self._loaded.model, self._loaded.device.type
         was_training = model.training
         model.eval()
@@ -175,8 +171,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             passing.write_text("".join(json.dumps(line) + "\n" for line in self._history), encoding="utf-8")
 
 
-def _running_means(values: Sequence[float]) -> list[float]:
-    """Means of every `STEPS_TOGETHER` neighbours; single steps are noisy."""
+def _running_means(state: TrainerState, name: str) -> list[float]:
+    """Means of a metric over every `STEPS_TOGETHER` neighbouring steps, those before a resume too; one is noisy."""
+    values = [line[name] for line in state.log_history if line.get(name) is not None]
     spans = range(len(values) - STEPS_TOGETHER + 1)
     return [sum(values[start : start + STEPS_TOGETHER]) / STEPS_TOGETHER for start in spans]
 

@@ -147,27 +147,30 @@ def save_model(model: Any, folder: Path) -> None:
 
 
 def choose_template(config: ModelConfig, folder: Path) -> None:
-    """Write the folder's `chat_template.jinja` as `prepare` says; `student` is for the pipeline to fill in.
+    """Write the folder's `chat_template.jinja` as `prepare` says; `student` is for `read_as_other` to fill in.
 
     Raises: ModelError: the model's own template is asked for and there is none, or the tokenizer lacks the turn end.
     """
+    if config.chat_template == "student":
+        return
     if config.chat_template == "hermes":
         template = HERMES
     elif config.chat_template == "model":
         template = read_template(folder)
     else:
         template = _own_template_or_hermes(folder)
-    use_template(template, folder)
-
-
-def use_template(template: str, folder: Path) -> None:
-    """Make it the template of a model folder; the turn end of our Hermes one becomes the folder's stop.
-
-    Raises: ModelError: the tokenizer lacks that turn end.
-    """
     write_atomic(folder / CHAT_TEMPLATE, template)
     if template == HERMES:
         end_turns_with(folder, HERMES_TURN_END)
+
+
+def read_as_other(folder: Path, other: Path) -> None:
+    """Make a model folder read its prompts and end its turns as another of the same vocabulary does."""
+    copy_tokenizer(other, folder)
+    write_atomic(folder / CHAT_TEMPLATE, read_template(other))
+    (folder / GENERATION_CONFIG).unlink(missing_ok=True)
+    if (other / GENERATION_CONFIG).is_file():
+        shutil.copyfile(other / GENERATION_CONFIG, folder / GENERATION_CONFIG)
 
 
 def _own_template_or_hermes(folder: Path) -> str:

@@ -80,16 +80,20 @@ def test_a_teacher_with_another_template_is_refused_unless_it_takes_the_students
     shutil.copytree(tiny_student, teacher)
     template = teacher / "chat_template.jinja"
     template.write_text(template.read_text().replace("If no tool fits", "When no tool fits"))
+    generation = teacher / "generation_config.json"
+    generation.write_text(json.dumps({"eos_token_id": [1, 2]}))
     given = ("--until", "base", "--set", f"teacher.source={teacher}")
     result = distill(recipe, tmp_path / "run", *given)
     assert_one_line(result, 1, "chat templates differ", "set teacher.chat_template: student")
     assert not (tmp_path / "run" / "base" / "teacher").exists()
     result = distill(recipe, tmp_path / "other", *given, "--set", "teacher.chat_template=student")
     assert result.exit_code == 0, result.output
-    teacher, student = (
-        (tmp_path / "other" / "base" / name / "chat_template.jinja").read_text() for name in ("teacher", "student")
-    )
-    assert teacher == student != template.read_text()
+    for name in ("chat_template.jinja", "generation_config.json", "tokenizer_config.json"):
+        read, students = (
+            (tmp_path / "other" / "base" / folder / name).read_text() for folder in ("teacher", "student")
+        )
+        assert read == students
+    assert read != generation.read_text()
 
 
 def test_a_student_cannot_take_its_own_template_from_the_student(recipe: Path, tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
-from star_edge import engine
+from star_edge import engine, pipeline, recipe
 from star_edge.engine import Run, Stage
 from star_edge.errors import ModelError, TrainingError
 from star_edge.own_process import in_own_process
@@ -62,6 +63,37 @@ def test_a_killed_process_is_one_clear_line():
         in_own_process(dies)
 
 
+def starts_an_engine_and_dies(path):
+    engine = subprocess.Popen(["sleep", "60"])
+    Path(path).write_text(str(engine.pid))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def starts_an_engine(path):
+    Path(path).write_text(str(subprocess.Popen(["sleep", "60"]).pid))
+
+
+def test_what_it_started_ends_with_it(tmp_path):
+    with pytest.raises(TrainingError, match="status -9"):
+        in_own_process(starts_an_engine_and_dies, str(tmp_path / "killed"))
+    in_own_process(starts_an_engine, str(tmp_path / "done"))
+    for name in ("killed", "done"):
+        wait_for(lambda name=name: not is_alive(int((tmp_path / name).read_text())))
+
+
+def holds_the_pipe_and_dies():
+    if os.fork() == 0:
+        time.sleep(60)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_fork_that_holds_the_pipe_open_does_not_hide_the_end():
+    began = time.monotonic()
+    with pytest.raises(TrainingError, match="status -9"):
+        in_own_process(holds_the_pipe_and_dies)
+    assert time.monotonic() - began < 30
+
+
 def test_it_ends_with_all_it_started_when_its_parent_is_killed(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(
@@ -112,6 +144,13 @@ def test_stages_on_a_gpu_have_a_process_of_their_own(tmp_path, monkeypatch, devi
     details = engine._details(stage, run, tmp_path)
     assert (details["pid"] != os.getpid()) is own
     assert (details["keys"], details["quiet"]) == ({"train": "key"}, True)
+
+
+def test_every_stage_and_its_run_can_travel(tmp_path):
+    loaded = recipe.load(recipe.find("quickstart"), ())
+    run = Run(loaded, tmp_path, "cuda", Progress(), {"base": "key"})
+    for stage in pipeline.STAGES:
+        assert pickle.loads(pickle.dumps((stage.run, run)))[1].recipe == loaded.recipe
 
 
 @pytest.mark.parametrize("quiet", [True, False])

@@ -181,26 +181,76 @@ def test_checkpoints_survive_moving_the_run(ran: list[str], tmp_path: Path) -> N
 def test_another_run_with_the_same_settings_lends_what_it_has_finished(ran: list[str], tmp_path: Path) -> None:
     pipeline.execute(Run(loaded(1), tmp_path / "one", "cpu"), until="second")
     other = Run(loaded(2), tmp_path / "two", "cpu")
+    (tmp_path / "one" / "first" / "scratch").mkdir()
+    assert states(other, tmp_path / "one") == ["take", "run", "run"]
     pipeline.execute(other, take_from=tmp_path / "one")
     assert ran == ["first", "second", "second", "third"]  # the seed decides the second
-    assert (other.folder / "first" / "result").read_text() == "first"
     assert other.details("first") == {"name": "first"}
+    assert sorted(path.name for path in (other.folder / "first").iterdir()) == ["manifest.json", "result"]
+    assert (other.folder / "first" / "result").samefile(tmp_path / "one" / "first" / "result")
     shutil.rmtree(tmp_path / "one")
     pipeline.execute(other)
     assert len(ran) == 4
 
 
-def test_a_stage_that_is_begun_goes_on_and_is_not_replaced(ran: list[str], tmp_path: Path) -> None:
+def states(run: Run, other: Path, until: str | None = None) -> list[str]:
+    return [item.state for item in pipeline.plan(run.loaded, run.folder, until=until, take_from=other)]
+
+
+def test_files_are_copied_where_they_cannot_be_linked(
+    ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("cross-device link")
+
+    pipeline.execute(Run(loaded(), tmp_path / "one", "cpu"), until="first")
+    monkeypatch.setattr(engine.os, "link", refuse)
+    other = Run(loaded(), tmp_path / "two", "cpu")
+    pipeline.execute(other, until="first", take_from=tmp_path / "one")
+    assert ran == ["first"]
+    assert not (other.folder / "first" / "result").samefile(tmp_path / "one" / "first" / "result")
+
+
+def test_only_stages_up_to_until_are_taken(ran: list[str], tmp_path: Path) -> None:
+    pipeline.execute(Run(loaded(), tmp_path / "one", "cpu"))
+    other = Run(loaded(), tmp_path / "two", "cpu")
+    assert states(other, tmp_path / "one", until="second") == ["take", "take", "run"]
+    pipeline.execute(other, until="second", take_from=tmp_path / "one")
+    assert not (other.folder / "third").exists()
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["begun", "done otherwise"])
+def test_what_was_made_from_other_results_is_not_taken(ran: list[str], tmp_path: Path, begun: bool) -> None:
+    """Two runs of one recipe draw differently: scores of the one's model are not the other's."""
+    pipeline.execute(Run(loaded(), tmp_path / "one", "cpu"))
+    other = Run(loaded(), tmp_path / "two", "cpu")
+    pipeline.execute(other, until="first" if begun else "second")
+    key = manifest.read_json(tmp_path / "one" / "second" / manifest.MANIFEST)["key"]
+    if begun:
+        manifest.begin(other.folder / "second", key)
+    else:
+        (other.folder / "second" / "result").write_text("SECOND")
+        manifest.finish(other.folder / "second", "second", key, details={"name": "second"}, seconds=1)
+    assert states(other, tmp_path / "one") == ["done", "continue" if begun else "done", "run"]
+
+
+def test_foreign_files_in_a_stages_place_are_left_alone(ran: list[str], tmp_path: Path) -> None:
     pipeline.execute(Run(loaded(), tmp_path / "one", "cpu"))
     other = Run(loaded(), tmp_path / "two", "cpu")
     pipeline.execute(other, until="first")
-    key = manifest.read_json(tmp_path / "one" / "second" / manifest.MANIFEST)["key"]
-    manifest.begin(other.folder / "second", key)
-    pipeline.execute(other, take_from=tmp_path / "one")
-    assert ran == ["first", "second", "third", "first", "second"]
+    (other.folder / "second").mkdir()
+    (other.folder / "second" / "mine").write_text("mine")
+    with pytest.raises(ArtifactError, match="not empty and not made by star-edge"):
+        pipeline.execute(other, take_from=tmp_path / "one")
+    assert (other.folder / "second" / "mine").read_text() == "mine"
 
 
 def test_a_folder_that_is_no_run_lends_nothing(ran: list[str], tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"not a run of star-edge .*give the folder of a run"):
-        pipeline.execute(Run(loaded(), tmp_path / "run", "cpu"), take_from=tmp_path)
+    for run in (pipeline.plan, lambda _, folder, take_from: pipeline.execute(a_run(folder), take_from=take_from)):
+        with pytest.raises(ArtifactError, match=r"not a run of star-edge .*give the folder of a run"):
+            run(loaded(), tmp_path / "run", take_from=tmp_path)
     assert not (tmp_path / "run").exists()
+
+
+def a_run(folder: Path) -> Run:
+    return Run(loaded(), folder, "cpu")

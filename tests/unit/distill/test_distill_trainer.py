@@ -124,6 +124,22 @@ def test_a_finished_training_is_only_judged_again(student, tmp_path, monkeypatch
     assert any(not torch.equal(first[name], last[name]) for name in first)
 
 
+def test_the_log_counts_the_tokens_that_were_learnt(student, tmp_path):
+    rows = encoded_rows()
+    sft(student, tmp_path, rows=rows, max_steps=6)  # two epochs
+    counted = [json.loads(line)["counted_tokens"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert sum(counted) == 2 * sum(len(row.completion_ids) for row in rows)
+
+
+def test_packing_ahead_in_another_process_changes_nothing(student, tmp_path, monkeypatch):
+    changes = {"epochs": 2.0, "tokens_per_forward": 40}
+    here = weights(sft(student, tmp_path / "here", **changes))
+    monkeypatch.setattr(module, "packing_workers", lambda device: 1)
+    ahead = weights(sft(student, tmp_path / "ahead", **changes))
+    assert losses(tmp_path / "ahead") == losses(tmp_path / "here")
+    assert all(torch.equal(here[name], ahead[name]) for name in here)
+
+
 def test_fine_tuning_learns_its_rows_and_leaves_an_adapter(student, tmp_path):
     rows = encoded_rows(6)
     checkpoint = sft(student, tmp_path, rows=rows, lr=2e-2, max_steps=12)

@@ -48,8 +48,8 @@ def watched(tiny_student, tmp_path, monkeypatch):
     return make
 
 
-def at(step):
-    return SimpleNamespace(global_step=step, is_world_process_zero=True)
+def at(step, history=()):
+    return SimpleNamespace(global_step=step, is_world_process_zero=True, log_history=history)
 
 
 def run(watch, model, *, until, start=0):
@@ -126,13 +126,16 @@ def test_a_policy_without_entropy_ends_training(watched):
         ("reward", [0.5] * 5 + [0.1, 0.9] * 5, None),
         ("reward", [0.1] * 5 + [0.9] * 10, None),
         ("malformed", [0.0] * 5 + [1.0] * 5, 8),
+        ("malformed", [0.9] * 5 + [0.8] * 5, None),  # it was so from the beginning, and gets better
     ],
 )
 def test_a_collapse_of_the_samples_ends_training(watched, metric, values, stops_at):
     watch, _ = watched(max_reward_drop=0.35)
     control = SimpleNamespace(should_training_stop=False)
+    history = []
     for step, value in enumerate(values, start=1):
-        watch.on_log(None, at(step), control, {metric: value, "loss": 0.0})
+        history.append({metric: value, "loss": 0.0})  # as the Trainer does before it calls, and keeps over a resume
+        watch.on_log(None, at(step, history), control, history[-1])
         if control.should_training_stop:
             break
     assert (step if control.should_training_stop else None) == stops_at

@@ -4,7 +4,9 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, Qwen2Config, Qwen2ForC
 
 from star_edge.contracts import Checkpoint
 from star_edge.errors import ModelError
+from star_edge.models import packed_attention
 from star_edge.models.load import load
+from star_edge.models.packed_attention import packed_attention_forward
 from star_edge.models.packing import add_counted_forward, pack
 
 LONG, SHORT = (5, 6, 7, 8), (9, 10)
@@ -61,16 +63,27 @@ def test_a_head_that_is_more_than_a_product_is_refused():
         add_counted_forward(Gemma2ForCausalLM(config))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_bias_of_the_head_is_refused_in_any_precision(tiny_student, dtype):
+    model = load(Checkpoint(tiny_student, "base"), device="cpu", dtype=dtype).model
+    bias = torch.randn(model.lm_head.weight.shape[0], generator=torch.Generator().manual_seed(0)) * 0.05
+    model.lm_head.bias = torch.nn.Parameter(bias.to(model.dtype))
+    with pytest.raises(ModelError, match="logits are not hidden states times the head"):
+        add_counted_forward(model)
+
+
 @pytest.mark.parametrize(("off", "refused"), [(0.02, False), (0.2, True)])
-def test_bfloat16_logits_may_part_by_percents(tiny_student, monkeypatch, off, refused):
-    """As two kernels of attention make them part; here the head's product is off by that much."""
+def test_packed_attention_may_round_differently_and_no_more(tiny_student, monkeypatch, off, refused):
+    def rounded(*args, **kwargs):
+        output, weights = packed_attention_forward(*args, **kwargs)
+        return output * (1 + off), weights
+
+    monkeypatch.setattr(packed_attention, "packed_attention_forward", rounded)
     model = load(Checkpoint(tiny_student, "base"), device="cpu", dtype="bfloat16").model
-    project = model.lm_head.forward
-    monkeypatch.setattr(model.lm_head, "forward", lambda hidden: project(hidden) * (1 + off))
     if not refused:
         add_counted_forward(model)
         return
-    with pytest.raises(ModelError, match="logits are not hidden states times the head"):
+    with pytest.raises(ModelError, match="packed rows give it other logits than rows alone"):
         add_counted_forward(model)
 
 
