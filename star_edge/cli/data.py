@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections import Counter
 from pathlib import Path
@@ -107,8 +106,6 @@ def mix(recipe: str, out: Path, overrides: tuple[str, ...], force: bool, as_json
     Example:
       star-edge data mix my-recipe.yaml --out mixed --set data.folder=rows --set data.mix.rows=4000
     """
-    # One long pass of the tokenizer, and no process is forked after it: its threads are safe and twice as fast.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     prepare_process()
     from star_edge import recipe as recipes
     from star_edge.data.build import build
@@ -201,6 +198,104 @@ def label(prompts: Path, model: str, out: Path, limit: int | None, force: bool, 
         echo_json(done)
         return
     click.echo(f"{out}  {done.rows} rows; {done.disagreed} without agreement, {done.without_room} too long")
+    click.echo("next: name the file under data.train of a recipe", err=True)
+
+
+@data.command()
+@click.argument("tools", type=FILE)
+@click.option("--like", "examples", type=FILE, required=True, multiple=True, help="Rows to show. Repeatable.")
+@click.option("--model", required=True, help="Model folder, LoRA adapter folder, hub id or .gguf file that writes.")
+@click.option("--revision", metavar="COMMIT", help="Commit or tag of a hub id, which needs one.")
+@click.option("--out", type=FILE, required=True, help="File for the rows; samples are kept beside it.")
+@click.option("--samples", default=4, show_default=True, type=click.IntRange(min=1), help="Completions a function.")
+@click.option(
+    "--parallel-share",
+    default=0.3,
+    show_default=True,
+    type=click.FloatRange(0.0, 1.0),
+    help="Share of the functions whose requests are joined in pairs, of one function or of two.",
+)
+@click.option(
+    "--temperature",
+    default=0.8,
+    show_default=True,
+    type=click.FloatRange(0.0, min_open=True),
+    help="Of the sampling.",
+)
+@click.option("--max-new-tokens", default=160, show_default=True, type=click.IntRange(min=1), help="Longest answer.")
+@click.option(
+    "--rows-per-forward",
+    default=16,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Completions that transformers draws together.",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", "vllm", "transformers"]),
+    default="auto",
+    show_default=True,
+    help="What samples; auto is vllm on a GPU that has it, else transformers.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    help="Take the first N functions; a wider limit asks only the new ones.  [default: all]",
+)
+@click.option("--seed", default=17, show_default=True, help="Seed of the sampling, of what is shown and joined.")
+@click.option(
+    "--force", is_flag=True, help="Write over rows, and throw away samples that were drawn otherwise; others are kept."
+)
+@json_option
+@verbose_option
+def write(
+    tools: Path,
+    examples: tuple[Path, ...],
+    model: str,
+    out: Path,
+    parallel_share: float,
+    limit: int | None,
+    force: bool,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Let a model write rows for functions that have none.
+
+    Use it to widen the functions that are trained on: TOOLS has one a line. The model is shown some rows, chooses
+    arguments for a function and writes what a person would have said. A pair is kept when the arguments fit the schema
+    and the request says every value. The same command goes on where it was stopped.
+
+    \b
+    Example:
+      star-edge data write tools.jsonl.gz --like rows.jsonl.gz --model models/big.gguf --out written.jsonl
+    """
+    prepare_process()
+    from star_edge.answering.samples import SamplingConfig
+    from star_edge.answering.writing import write_rows
+    from star_edge.data.normalise import read_evaluation, refuse_bad
+    from star_edge.data.tool_pool import read_tool_pool
+    from star_edge.progress import Progress
+
+    shown = []
+    for file in examples:
+        good, bad = read_evaluation(file)
+        refuse_bad(file, good, bad, remedy="mend them or take them out")
+        shown += good
+    done = write_rows(
+        read_tool_pool(tools).tools,
+        shown,
+        model,
+        SamplingConfig(**settings),
+        out,
+        parallel_share=parallel_share,
+        limit=limit,
+        force=force,
+        progress=Progress(),
+    )
+    if as_json:
+        echo_json(done)
+        return
+    click.echo(f"{out}  {done.rows} rows of {done.functions} functions; {done.kept} of {done.samples} samples kept")
     click.echo("next: name the file under data.train of a recipe", err=True)
 
 

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from tiny_bundles import requests
 
-from star_edge.answering import labels
+from star_edge.answering import samples
 from star_edge.answering.labels import LabelConfig, Labelled, label
 from star_edge.calls.parse import format_calls
 from star_edge.cli import main
@@ -60,7 +60,7 @@ class Scripted:
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> type[Scripted]:
     kind = type("OneTest", (Scripted,), {})
-    monkeypatch.setattr(labels, "_TorchSampler", kind)
+    monkeypatch.setattr(samples, "_TorchSampler", kind)
     return kind
 
 

@@ -1,0 +1,241 @@
+"""A model's own completions of prompts, several each, kept as they are drawn.
+
+For an output file rows.jsonl:
+
+rows.samples.jsonl      every completion; a killed run goes on behind the last whole batch
+rows.samples.key.json   what made them; other completions are refused
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from filelock import FileLock, Timeout
+
+from star_edge.answering.backend import AnswerConfig
+from star_edge.answering.checkpoint import choose_backend, find_checkpoint, plain_folder
+from star_edge.contracts import Checkpoint, Example, Generation
+from star_edge.data.chat import ChatCodec
+from star_edge.data.lengths import chunks
+from star_edge.errors import ArtifactError, EvaluationError
+from star_edge.evaluate.outputs import OutputFile
+from star_edge.manifest import hash_json
+from star_edge.models.folder import CONFIG, read_model_json
+from star_edge.progress import Progress, or_quiet
+
+VLLM_PROMPTS = 256
+"""Prompts that vLLM gets at once: enough to fill a GPU, few enough that little is lost by a kill."""
+
+Sample = Mapping[str, Any]
+"""`text`; `tokens`, how many; `stopped`, false where a length limit cut it. Without room both are 0 and false."""
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingConfig:
+    """How completions are drawn.
+
+    samples: completions a prompt. rows_per_forward: completions that transformers draws together.
+    revision: commit or tag of a hub id.
+    """
+
+    samples: int = 4
+    temperature: float = 1.0
+    max_new_tokens: int = 256
+    rows_per_forward: int = 16
+    backend: Literal["auto", "vllm", "transformers"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    seed: int = 17
+    revision: str | None = None
+
+
+class Sampler(Protocol):
+    """A model that draws `samples` completions a prompt; a batch and a seed decide them."""
+
+    codec: ChatCodec
+    batch_size: int
+
+    def sample(self, prompts: Sequence[Sequence[int]], *, seed: int) -> Sequence[Sequence[Any]]:
+        """For each prompt its completions: token `ids`, with the end token when one `stopped` by itself."""
+        ...
+
+    def close(self) -> None:
+        """Free the model."""
+        ...
+
+
+def samples_of(
+    prompts: Sequence[Example],
+    model: str,
+    config: SamplingConfig,
+    out: Path,
+    *,
+    limit: int | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, list[Sample]]:
+    """The samples of each prompt by its id; drawn where `out` has none yet.
+
+    Args:
+        prompts: under ids of their own; all of a file, for its samples are those of the whole.
+        model: folder, adapter folder, hub id or `.gguf` file.
+        out: the file that will be made of them; they are kept beside it.
+        limit: draw for the first so many. A later call with more of them asks only the new ones.
+        force: throw away completions that were drawn otherwise, and write over `out`.
+    Raises:
+        ArtifactError: `out` is there already, its completions were drawn otherwise, or another process works there.
+        StarEdgeError: the model cannot be found, loaded or run; completions so far stay.
+    """
+    if out.exists() and not force:
+        raise ArtifactError(f"{out}: is there already; choose another --out, or --force")
+    found = find_checkpoint(model, config.revision)
+    kind, device = choose_backend(found, AnswerConfig(backend=config.backend, device=config.device))
+    if kind == "file":
+        raise EvaluationError(f"{found.path}: a bundle is not sampled from; give the checkpoint it was exported from")
+    settings = {"checkpoint": found.fingerprint, "data": hash_json(prompts), "backend": kind, "device": device}
+    drawing = {name: str(getattr(config, name)) for name in ("samples", "temperature", "max_new_tokens", "seed")}
+    samples = out.with_suffix(".samples.jsonl")
+    samples.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with (
+            FileLock(samples.with_suffix(".lock"), timeout=0),
+            closing(OutputFile(samples, {**settings, **drawing}, force=force)) as file,
+        ):
+            wanted = prompts[:limit]
+            open_prompts = [example for example in wanted if not _is_sampled(example, config, file)]
+            if open_prompts:
+                with tempfile.TemporaryDirectory(prefix="star-edge-") as scratch:
+                    folder = plain_folder(found, "auto", Path(scratch))
+                    _sample(open_prompts, folder, kind == "vllm", device, config, file, or_quiet(progress))
+            return {example.id: [file.rows[name] for name in _names(example, config)] for example in wanted}
+    except Timeout:
+        raise ArtifactError(f"{out}: another star-edge is working there; wait for it to end") from None
+
+
+def _names(example: Example, config: SamplingConfig) -> list[str]:
+    return [f"{example.id} #{number}" for number in range(1, config.samples + 1)]
+
+
+def _is_sampled(example: Example, config: SamplingConfig, file: OutputFile) -> bool:
+    return all(name in file.rows for name in _names(example, config))
+
+
+def _sample(
+    prompts: Sequence[Example],
+    folder: Path,
+    by_vllm: bool,
+    device: str,
+    config: SamplingConfig,
+    file: OutputFile,
+    progress: Progress,
+) -> None:
+    """Ask in batches of like length, the shortest first: a kill leaves the same batches, and so the same draws."""
+    context = int(read_model_json(folder, CONFIG)["max_position_embeddings"])
+    sampler = _VllmSampler(folder, config, context) if by_vllm else _TorchSampler(folder, device, config)
+    with closing(sampler), closing(progress.bar("sample", len(prompts))) as bar:
+        encoded = [sampler.codec.prompt_ids(example) for example in prompts]
+        order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
+        done = 0
+        for batch in chunks(order, sampler.batch_size):
+            names = [name for index in batch for name in _names(prompts[index], config)]
+            room = [index for index in batch if len(encoded[index]) + config.max_new_tokens <= context]
+            drawn = sampler.sample([encoded[index] for index in room], seed=_seed(config.seed, names))
+            found = dict(zip(room, drawn, strict=True))
+            for index in batch:
+                _keep(prompts[index], len(encoded[index]), found.get(index), sampler.codec, config, file)
+            done += len(batch)
+            bar.update(done)
+
+
+def _seed(seed: int, names: Sequence[str]) -> int:
+    """31 bits, which every engine takes with something added."""
+    return int.from_bytes(hashlib.sha256("\n".join([str(seed), *names]).encode()).digest()[:4], "big") >> 1
+
+
+def _keep(
+    example: Example,
+    prompt_tokens: int,
+    completions: Sequence[Any] | None,
+    codec: ChatCodec,
+    config: SamplingConfig,
+    file: OutputFile,
+) -> None:
+    """Store what is not stored yet; a prompt without room gets empty answers."""
+    for number, name in enumerate(_names(example, config)):
+        if name in file.rows:
+            continue
+        ids: tuple[int, ...] = ()
+        stopped = False
+        if completions is not None:
+            stopped = completions[number].stopped
+            ids = completions[number].ids[: -1 if stopped else None]
+        text = codec.tokenizer.decode(list(ids), skip_special_tokens=False)
+        file.add(Generation(name, text, ids, prompt_tokens, stopped))
+
+
+class _TorchSampler:
+    """transformers; bfloat16 on a GPU that has it, else float32."""
+
+    def __init__(self, folder: Path, device: str, config: SamplingConfig) -> None:
+        import torch
+
+        from star_edge.models.load import load
+
+        dtype = "bfloat16" if device != "cpu" and torch.cuda.is_bf16_supported() else "float32"
+        self._loaded = load(Checkpoint(folder, "sample"), device=device, dtype=dtype)
+        self._config = config
+        self.codec = ChatCodec(self._loaded.tokenizer, self._loaded.template)
+        self.batch_size = max(1, config.rows_per_forward // config.samples)
+
+    def sample(self, prompts: Sequence[Sequence[int]], *, seed: int) -> Sequence[Sequence[Any]]:
+        import torch
+
+        from star_edge.models.sampling import sample
+
+        if not prompts:
+            return []
+        return sample(
+            self._loaded,
+            prompts,
+            copies=self._config.samples,
+            temperature=self._config.temperature,
+            max_new_tokens=self._config.max_new_tokens,
+            generator=torch.Generator(self._loaded.device).manual_seed(seed),
+        )
+
+    def close(self) -> None:
+        del self._loaded
+
+
+class _VllmSampler:
+    """vLLM, started with the model's whole context."""
+
+    def __init__(self, folder: Path, config: SamplingConfig, context: int) -> None:
+        from star_edge.models.folder import read_template
+        from star_edge.models.load import load_tokenizer
+        from star_edge.models.vllm_engine import VllmEngine
+
+        self.codec = ChatCodec(load_tokenizer(folder), read_template(folder))
+        self.batch_size = VLLM_PROMPTS
+        self._config = config
+        self._engine = VllmEngine(folder, max_model_len=context, seeded_requests=True)
+
+    def sample(self, prompts: Sequence[Sequence[int]], *, seed: int) -> Sequence[Sequence[Any]]:
+        if not prompts:
+            return []
+        config = self._config
+        return self._engine.sample(
+            prompts,
+            copies=config.samples,
+            temperature=config.temperature,
+            max_new_tokens=config.max_new_tokens,
+            seed=seed,
+        )
+
+    def close(self) -> None:
+        self._engine.close()

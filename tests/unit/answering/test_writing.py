@@ -1,0 +1,91 @@
+"""Rows that a model writes for functions: what is sampled, kept, and said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from star_edge.answering import samples
+from star_edge.cli import main
+from star_edge.contracts import Example
+from star_edge.data.chat import ChatCodec
+from star_edge.data.rows import read_examples, write_examples
+from star_edge.models.load import load_tokenizer, read_template
+from star_edge.models.sampling import Sample
+
+
+class Writer:
+    """Writes one request that says its value, the same one again, and one that does not, for each function."""
+
+    batch_size = 4
+    asked = 0
+
+    def __init__(self, folder: Path, device: str, config: samples.SamplingConfig) -> None:
+        self.codec = ChatCodec(load_tokenizer(folder), read_template(folder))
+        self.config = config
+
+    def sample(self, prompts: Sequence[Sequence[int]], *, seed: int) -> list[list[Any]]:
+        type(self).asked += len(prompts)
+        return [[self.answer(number) for number in range(self.config.samples)] for _ in prompts]
+
+    def answer(self, number: int) -> Any:
+        city = "Rome" if number < 2 else "Oslo"
+        text = f'Arguments: {{"city": "{city}"}}\nPerson: How will it be in Rome?<|im_end|>'
+        return Sample(tuple(self.codec.tokenizer.encode(text, add_special_tokens=False)), True, None, None)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    Writer.asked = 0
+    monkeypatch.setattr(samples, "_TorchSampler", Writer)
+    city = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    tools = [{"name": f"forecast_{place}", "description": "Weather.", "parameters": city} for place in "abc"]
+    (tmp_path / "tools.jsonl").write_text("".join(json.dumps(tool) + "\n" for tool in tools))
+    call = {"role": "assistant", "content": "", "tool_calls": [{"name": "dim", "arguments": {"level": 3}}]}
+    level = {"type": "object", "properties": {"level": {"type": "integer"}}}
+    dim = {"name": "dim", "description": "Dim.", "parameters": level}
+    shown = Example("shown", "test", ({"role": "user", "content": "Dim to 3"}, call), (dim,))
+    write_examples(tmp_path / "rows.jsonl", [shown])
+    return tmp_path
+
+
+def write(files: Path, model: Path, *more: str, like: str = "rows.jsonl") -> Result:
+    given = [str(files / "tools.jsonl"), "--like", str(files / like), "--model", str(model), "--samples", "3"]
+    given += ["--max-new-tokens", "9"]  # of the room in a tiny context; the writer writes what it likes
+    return CliRunner().invoke(main, ["data", "write", *given, "--out", str(files / "out.jsonl"), *more])
+
+
+def test_a_row_for_every_function_and_the_command_goes_on(files: Path, tiny_student: Path) -> None:
+    result = write(files, tiny_student, "--parallel-share", "0", "--limit", "2")
+    assert result.exit_code == 0, result.output
+    assert "2 rows of 2 functions; 4 of 6 samples kept" in result.stdout
+    again = write(files, tiny_student, "--parallel-share", "0", "--force", "--json")
+    assert json.loads(again.stdout) == {"rows": 3, "functions": 3, "samples": 9, "kept": 6}
+    assert Writer.asked == 3
+    rows = read_examples(files / "out.jsonl")
+    assert [row.target_calls[0].name for row in rows] == ["forecast_a", "forecast_b", "forecast_c"]
+    assert {row.prompt[0]["content"] for row in rows} == {"How will it be in Rome?"}
+
+
+def test_requests_of_two_functions_are_joined(files: Path, tiny_student: Path) -> None:
+    assert write(files, tiny_student, "--parallel-share", "1").exit_code == 0
+    rows = read_examples(files / "out.jsonl")
+    assert [len(row.target_calls) for row in rows] == [2, 1]
+
+
+def test_rows_with_nothing_to_show_are_refused(files: Path, tiny_student: Path) -> None:
+    (files / "replies.jsonl").write_text(
+        json.dumps({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}) + "\n"
+    )
+    result = write(files, tiny_student, like="replies.jsonl")
+    assert result.exit_code == 1
+    assert result.stderr.strip().endswith("answers; give other rows")
+    assert Writer.asked == 0

@@ -1,0 +1,144 @@
+import json
+
+import pytest
+
+from star_edge.contracts import Example
+from star_edge.data.written import Shot, asking, fits, is_said, read_written, rows_of, shots_of
+
+TOOL = {
+    "name": "get_forecast",
+    "description": "Weather of some days.",
+    "parameters": {
+        "type": "object",
+        "properties": {
+            "city": {"type": "string"},
+            "days": {"type": "integer", "default": 3},
+            "unit": {"type": "string", "enum": ["celsius", "fahrenheit"]},
+            "alerts": {"type": "boolean"},
+        },
+        "required": ["city"],
+    },
+}
+OTHER = {**TOOL, "name": "news"}
+
+
+def said(arguments, request):
+    return f"Arguments: {json.dumps(arguments)}\nPerson: {request}"
+
+
+def row(request, calls=1, role="user", tool=TOOL):
+    call = {"name": tool["name"], "arguments": {"city": "Rome"}}
+    answer = {"role": "assistant", "content": "", "tool_calls": [call] * calls}
+    return Example("row", "test", ({"role": role, "content": request}, answer), (OTHER, tool))
+
+
+def test_rows_show_one_request_with_one_short_call():
+    rows = [row("Rome tomorrow?"), row("Twice", calls=2), row("A\nB"), row("x" * 700), row("Rome?", role="tool")]
+    assert shots_of(rows) == [Shot(TOOL, {"city": "Rome"}, "Rome tomorrow?")]
+
+
+def test_a_prompt_shows_three_rows_and_the_function():
+    shots = [Shot(OTHER, {"city": f"City {number}"}, f"How is city {number}?") for number in range(9)]
+    first, second = asking([TOOL, TOOL], shots, seed=1)
+    text = first.prompt[0]["content"]
+    assert text.count("Arguments: {") == text.count("Person: ") == 3
+    assert text.count("Function: ") == 4
+    assert json.dumps(TOOL, ensure_ascii=False) in text
+    assert first.id != second.id
+    assert asking([TOOL, TOOL], shots, seed=1) == [first, second]
+    assert asking([TOOL], shots, seed=2) != [first]
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments"),
+    [
+        (said({"city": "Rome", "days": 5}, "How will Rome be in the next 5 days?"), {"city": "Rome", "days": 5}),
+        (said({"city": "Rome"}, '"What about rome?"'), {"city": "Rome"}),
+        (said({"city": "Rome", "days": 3}, "What about Rome today?"), {"city": "Rome"}),  # nobody said the default
+        (said({"city": "Rome", "alerts": True}, "Warn me of storms in Rome"), {"city": "Rome", "alerts": True}),
+        (said({"city": "Rome", "unit": "celsius"}, "Rome in Celsius, please"), {"city": "Rome", "unit": "celsius"}),
+        (said({"city": "Rome", "days": 4}, "What about Rome today?"), None),  # a value out of nowhere
+        (said({"days": 5}, "The next 5 days, please"), None),
+        (said({"city": "Rome", "days": "5"}, "Rome for 5 days"), None),
+        (said({"city": "Rome", "days": True}, "Rome, all days"), None),
+        (said({"city": "Rome", "unit": "kelvin"}, "Rome in kelvin"), None),
+        (said({"city": "Rome", "hours": 5}, "Rome for 5 hours"), None),
+        (said({"city": None}, "Weather, please, for none"), None),
+        (said({"city": "Rome"}, "get_forecast of Rome"), None),
+        (said({"city": "Rome"}, "forecast(Rome) please"), None),
+        (said({"city": "Rome"}, "Rome?"), None),
+        (said({"city": "Rome"}, "Weather of Romeo today"), None),
+        (said({"city": "Rome"}, "Weather of Rome today\nArguments: {}"), None),
+        ("Arguments: {broken\nPerson: Weather of Rome today", None),
+        ("Person: Weather of Rome today", None),
+        ('Arguments: ["Rome"]\nPerson: Weather of Rome today', None),
+        ("", None),
+    ],
+)
+def test_only_calls_that_can_be_read_off_the_words_are_kept(text, arguments):
+    found = read_written(TOOL, text, "a")
+    if arguments is None:
+        assert found is None
+        return
+    assert [dict(call.arguments) for call in found.target_calls] == [arguments]
+    assert (found.kind, found.source, found.tools) == ("single", "written", (TOOL,))
+
+
+@pytest.mark.parametrize(
+    ("value", "request_text", "said"),
+    [
+        (-3.5, "It is -3.5 degrees", True),
+        (3.5, "It is 3,5 degrees", False),
+        (10, "It is 100 degrees", False),
+        (["a b", {"x": 7}], "A b, then 7", True),
+        (["a b", {"x": 7}], "A b, then 8", False),
+        ("???", "What???", False),
+        (False, "Anything", True),
+    ],
+)
+def test_every_text_and_number_must_be_said(value, request_text, said):
+    assert is_said(value, request_text) is said
+
+
+@pytest.mark.parametrize(
+    ("value", "schema", "fit"),
+    [(1, {"type": "number"}, True), (1.5, {"type": "integer"}, False), (None, {}, False),
+     ([1, "a"], {"items": {"type": "integer"}}, False), ("x", {}, True), ("x", {"type": ["string", "null"]}, True),
+     (True, {"type": "integer"}, False)],
+)  # fmt: skip
+def test_values_have_the_types_of_their_schema(value, schema, fit):
+    assert fits(value, schema) is fit
+
+
+def written(name, *cities, tool=TOOL):
+    found = [
+        read_written({**tool, "name": name}, said({"city": city}, f"How is {city} today?"), f"{name}-{city}")
+        for city in cities
+    ]
+    assert None not in found
+    return found
+
+
+def test_requests_are_joined_in_pairs_of_one_function_or_of_two():
+    rows = rows_of(
+        {
+            "a": written("fa", "Rome", "Oslo", "Bonn", "Rome"),
+            "b": written("fb", "Lima"),
+            "c": [],
+            "d": written("fd", "Kiel"),
+        },
+        parallel_share=1.0,
+        seed=1,
+    )
+    called = [[(call.name, call.arguments["city"]) for call in row.target_calls] for row in rows]
+    assert called == [[("fa", "Rome"), ("fa", "Oslo")], [("fa", "Bonn")], [("fb", "Lima"), ("fd", "Kiel")]]
+    assert [row.kind for row in rows] == ["parallel", "single", "parallel"]
+    assert [[tool["name"] for tool in row.tools] for row in rows] == [["fa"], ["fa"], ["fb", "fd"]]
+    assert all(city in rows[0].prompt[0]["content"] for city in ("Rome", "Oslo"))
+
+
+def test_without_a_share_every_distinct_call_is_a_row():
+    rows = rows_of({"a": written("fa", "Rome", "Rome", "Oslo")}, parallel_share=0.0, seed=1)
+    assert [row.target_calls[0].arguments["city"] for row in rows] == ["Rome", "Oslo"]
+    odd = rows_of({"a": written("fa", "Rome")}, parallel_share=1.0, seed=1)
+    assert [row.kind for row in odd] == ["single"]
