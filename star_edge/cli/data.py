@@ -285,7 +285,7 @@ def write(
         read_tool_pool(tools).tools,
         shown,
         model,
-        SamplingConfig(**settings),
+        SamplingConfig(**settings, seeded_requests=False),
         out,
         parallel_share=parallel_share,
         limit=limit,

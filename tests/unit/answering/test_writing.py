@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import fake_vllm
 import pytest
 from click.testing import CliRunner, Result
 
@@ -89,3 +90,16 @@ def test_rows_with_nothing_to_show_are_refused(files: Path, tiny_student: Path) 
     assert result.exit_code == 1
     assert result.stderr.strip().endswith("answers; give other rows")
     assert Writer.asked == 0
+
+
+@pytest.mark.parametrize(("seeded", "batch_size"), [(True, 256), (False, 1024)])
+def test_vllm_draws_from_a_stream_a_prompt_or_from_one(
+    tiny_student: Path, monkeypatch: pytest.MonkeyPatch, seeded: bool, batch_size: int
+) -> None:
+    fake = fake_vllm.install(monkeypatch, lambda *_: [5])
+    config = samples.SamplingConfig(samples=2, seeded_requests=seeded)
+    sampler = samples._VllmSampler(tiny_student, config, 64)
+    assert sampler.batch_size == batch_size
+    assert [len(drawn) for drawn in sampler.sample([[1, 2], [3]], seed=7)] == [2, 2]
+    assert [settings.seed is not None for _, given in fake.calls for settings in given] == [seeded, seeded]
+    sampler.close()
