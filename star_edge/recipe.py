@@ -143,7 +143,14 @@ def _read_yaml(path: Path, label: str) -> tuple[dict[str, Any], dict[KeyPath, st
         raise RecipeError(f"recipe {label}{where}: {problem}; check indentation and quotes there") from None
     if not isinstance(tree, dict) or node is None:
         raise RecipeError(f"recipe {label}: expected keys and values; see `star-edge recipes show quickstart`")
-    return tree, dict(_line_numbers(node, (), label))
+    return _unshared(tree), dict(_line_numbers(node, (), label))
+
+
+def _unshared(value: Any) -> Any:
+    """The same tree with a copy wherever an anchor is used: `--set` changes one place, not all that look like it."""
+    if isinstance(value, dict):
+        return {key: _unshared(item) for key, item in value.items()}
+    return [_unshared(item) for item in value] if isinstance(value, list) else value
 
 
 def _line_numbers(node: yaml.Node, path: KeyPath, label: str) -> Iterator[tuple[KeyPath, str]]:

@@ -196,3 +196,13 @@ def test_the_recipe_in_the_documentation_loads(tmp_path: Path) -> None:
     loaded = recipes.load(tmp_path / "house.yaml")
     assert loaded.recipe.student.keep_layers == 16
     assert [source.path for source in loaded.recipe.data.train] == ["my-rows.jsonl.gz", "more-rows.jsonl"]
+
+
+def test_an_override_changes_one_place_and_not_all_that_share_its_anchor():
+    before = recipes.load(recipes.find("smoke/xlam.yaml"), ()).recipe
+    after = recipes.load(
+        recipes.find("smoke/xlam.yaml"), ("sim_rl.sim_rl.reward=binary", "adapt.tuning.last_layers=7")
+    ).recipe
+    assert (after.sim_rl.sim_rl.reward, after.adapt.tuning.last_layers) == ("binary", 7)
+    assert after.adapt.sim_rl == before.adapt.sim_rl
+    assert (after.distill, after.sim_rl.tuning) == (before.distill, before.sim_rl.tuning)

@@ -420,13 +420,23 @@ def test_any_text_is_scored(completion, reply, calls):
 
 
 def milliseconds(made, due, tools):
-    """Processor time of one reward once the target has been read, of sixteen completions that differ."""
+    """Processor time of one reward once the target has been read, of sixteen different completions, in milliseconds of a
+    quiet machine: a neighbour on the core slows a plain loop, measured by turns, as much as the reward."""
     completions, target = [format_calls(calls) for calls in made], target_of(due)
     typed(completions.pop(), target, tools)
-    started = time.process_time()
+    spent, loops = 0.0, 0.0
     for completion in completions:
+        started = time.process_time()
         typed(completion, target, tools)
-    return (time.process_time() - started) / len(completions) * 1000
+        scored = time.process_time()
+        sum(number * number for number in range(LOOP_OF_A_MILLISECOND))
+        spent += scored - started
+        loops += time.process_time() - scored
+    return spent / loops
+
+
+LOOP_OF_A_MILLISECOND = 20_000
+"""Turns of a plain loop that take a quiet machine about a millisecond."""
 
 
 def texts(count, length, shift):
