@@ -174,10 +174,15 @@ def execute(
         raise ArtifactError(f"{run.folder}: another star-edge is working there; wait for it to end") from None
 
 
+def lost_stages(planned: Sequence[PlannedStage], folder: Path) -> list[str]:
+    """Stages that were finished under other settings and took long, which the plan would do again."""
+    again = [item.stage.name for item in planned if item.state in ("run", "take") and not item.stage.is_measurement]
+    return [name for name in again if (folder / name / manifest.MANIFEST).exists()]
+
+
 def _claim(planned: Sequence[PlannedStage], run: Run, *, force: bool) -> None:
     """Write the recipe into the run's folder, unless finished work that took long would have to be done again."""
-    lost = [item.stage.name for item in planned if item.state in ("run", "take") and not item.stage.is_measurement]
-    lost = [name for name in lost if (run.folder / name / manifest.MANIFEST).exists()]
+    lost = lost_stages(planned, run.folder)
     if lost and not force:
         raise ArtifactError(
             f"{run.folder}: holds a run of another recipe or other --set values, whose {', '.join(lost)} would be done "

@@ -222,9 +222,11 @@ def _cache(run: Run, out: Path) -> Details:
             engine=engine,
         )
     if cache.rows == 0:
+        limit = recipe.cache.least_reward
+        earns = "" if limit is None else f", and earns cache.least_reward ({limit:g}) where there is a label"
         raise TrainingError(
-            f"{out}: none of the teacher's completions is valid and ends within cache.max_new_tokens "
-            f"({recipe.cache.max_new_tokens}); raise it, or warm the teacher up longer (adapt.warmup_rows)"
+            f"{out}: none of the teacher's completions is valid, ends within cache.max_new_tokens "
+            f"({recipe.cache.max_new_tokens}){earns}; change that, or warm the teacher up longer (adapt.warmup_rows)"
         )
     return {"rows": cache.rows, "positions": cache.positions, "top_k": cache.top_k}
 

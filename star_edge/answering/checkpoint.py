@@ -123,7 +123,7 @@ def _device(config: AnswerConfig) -> Literal["cpu", "cuda"]:
     wants_gpu = config.device == "cuda" or config.backend == "vllm"
     if wants_gpu and (config.device == "cpu" or not has_gpu):
         raise EvaluationError(
-            "torch sees no GPU here, or --device cpu hides it; give --backend transformers --device cpu"
+            "torch sees no GPU here, or --device cpu hides it; give --backend transformers, and no --device cuda"
         )
     return "cuda" if has_gpu and config.device != "cpu" else "cpu"
 

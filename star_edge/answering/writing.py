@@ -19,12 +19,14 @@ from star_edge.progress import Progress
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of the samples. functions: those with a row. kept: samples that passed the checks."""
+    """What became of the samples. functions: those with a row. kept: samples that passed the checks.
+    without_room: functions whose prompt is too long for the model's context."""
 
     rows: int
     functions: int
     samples: int
     kept: int
+    without_room: int
 
 
 def write_rows(
@@ -45,7 +47,7 @@ def write_rows(
         examples: rows to show; those with one request and one call are used.
         Others: as `samples_of` and `rows_of` have them.
     Raises:
-        DataError: no row can be shown.
+        DataError: no row can be shown, or none comes of it; the samples stay.
         StarEdgeError: as `samples_of`.
     """
     shots = shots_of(examples)
@@ -62,6 +64,13 @@ def write_rows(
         for prompt, tool in zip(prompts[:limit], tools[:limit], strict=True)
     }
     rows = rows_of(found, parallel_share=parallel_share, seed=config.seed)
-    write_examples(out, rows)
     kept = [len(each) for each in found.values()]
-    return Written(len(rows), sum(map(bool, kept)), len(found) * config.samples, sum(kept))
+    full = sum(not any(s["tokens"] or s["stopped"] for s in samples[prompt.id]) for prompt in prompts[:limit])
+    done = Written(len(rows), sum(map(bool, kept)), len(found) * config.samples, sum(kept), full)
+    if not rows:
+        raise DataError(
+            f"{out}: none of {done.samples} samples is a call whose arguments fit its schema and stand in the request; "
+            f"{full} of {len(found)} functions have no room in the model's context; give a larger model"
+        )
+    write_examples(out, rows)
+    return done

@@ -295,7 +295,10 @@ def write(
     if as_json:
         echo_json(done)
         return
-    click.echo(f"{out}  {done.rows} rows of {done.functions} functions; {done.kept} of {done.samples} samples kept")
+    click.echo(
+        f"{out}  {done.rows} rows of {done.functions} functions; {done.kept} of {done.samples} samples kept, "
+        f"{done.without_room} functions too long"
+    )
     click.echo("next: name the file under data.train of a recipe", err=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,11 +57,13 @@ def distill(
     if dry_run:
         _print_plan(loaded, folder, until, take_from, as_json)
         return
-    _run(loaded, folder, until, force, take_from, as_json)
+    words = ["star-edge", "distill", str(loaded.path), *(word for value in overrides for word in ("--set", value))]
+    command = shlex.join([*words, "--out", str(folder)])
+    _run(loaded, folder, until, force, take_from, command, as_json)
 
 
 def _print_plan(loaded: LoadedRecipe, folder: Path, until: str | None, take_from: Path | None, as_json: bool) -> None:
-    from star_edge import pipeline
+    from star_edge import engine, pipeline
     from star_edge.manifest import plain
     from star_edge.recipe import to_yaml
 
@@ -72,12 +75,24 @@ def _print_plan(loaded: LoadedRecipe, folder: Path, until: str | None, take_from
     click.echo(to_yaml(loaded.recipe))
     click.echo(f"# run folder: {folder}")
     for stage in stages:
-        click.echo(f"# {stage['stage']:<10} {stage['state']:<9} {stage['what']}")
+        source = f" from {take_from}" if stage["state"] == "take" else ""
+        click.echo(f"# {stage['stage']:<10} {stage['state']:<9} {stage['what']}{source}")
+        if stage["stage"] == until:
+            break
+    if lost := engine.lost_stages(planned, folder):
+        click.echo(f"# needs --force: {', '.join(lost)} of other settings would be done again")
 
 
 def _run(
-    loaded: LoadedRecipe, folder: Path, until: str | None, force: bool, take_from: Path | None, as_json: bool
+    loaded: LoadedRecipe,
+    folder: Path,
+    until: str | None,
+    force: bool,
+    take_from: Path | None,
+    command: str,
+    as_json: bool,
 ) -> None:
+    """`command` is what goes on with this very run."""
     prepare_process()
     from star_edge import engine, pipeline
     from star_edge.progress import Progress
@@ -93,8 +108,8 @@ def _run(
         return
     if until is not None and until != pipeline.STAGE_NAMES[-1]:
         click.echo(folder / until)
-        progress.line(f"next: star-edge distill {loaded.path} --out {folder}")
+        progress.line(f"next: {command}")
         return
     from star_edge.cli.report import publish
 
-    publish(loaded.recipe, folder, command=f"star-edge distill {loaded.path} --out {folder}", as_json=as_json)
+    publish(loaded.recipe, folder, command=command, as_json=as_json)

@@ -1,8 +1,8 @@
 """Training under watch: a slice of the dev split is scored as it goes, the best weights win, a collapse ends it.
 
 The score is the share of rows answered right: the exact calls where calls are due, none where none is. Answers are
-greedy. Each score is a line of `watch.jsonl`; the best trainable weights are in `watch.safetensors`, so that a resumed
-run knows them.
+greedy. Each score is a line of `watch.jsonl`; the last one says why training stopped early, if it did. The best
+trainable weights are in `watch.safetensors`, so that a resumed run knows them.
 """
 
 from __future__ import annotations
@@ -72,12 +72,13 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._progress = progress
         self._history: list[dict[str, Any]] = []
         self._scores_start = scores_start
+        self._reason: str | None = None
         self.answer: Answer = self._decoded
 
     @property
     def best(self) -> Mapping[str, Any]:
-        """The line of the best score; the earlier of equals."""
-        return max(self._history, key=lambda line: line["score"])
+        """The line of the best score; of equals the last, which has learnt most."""
+        return max(self._history, key=lambda line: (line["score"], line["step"]))
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Read what an interrupted run knew, or score the model as it came."""
@@ -116,17 +117,23 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         """Score the last step, and put the best weights back when they are others."""
         if not self._history or self._history[-1]["step"] != state.global_step:
             self._score(state)
+        if self._reason is not None and state.is_world_process_zero:
+            self._history[-1]["stopped_early"] = self._reason
+            self._write_log()
         best = self.best
         if best["step"] != self._history[-1]["step"]:
             restore(self._loaded.model, self._out / BEST)
-        self._progress.line(f"  dev score {best['score']:.1%} at step {best['step']}, kept of {len(self._history)}")
+        kept = "the weights of step" if best["step"] else "the weights as they came, step"
+        self._progress.line(
+            f"  kept {kept} {best['step']}: dev score {best['score']:.1%}, best of {len(self._history)}"
+        )
 
     def _score(self, state: TrainerState) -> None:
         """The first process scores and keeps; the others are told, for all must take the same decision."""
         line: dict[str, Any] = {"step": state.global_step}
         if state.is_world_process_zero:
             line |= self._answered()
-            if not self._history or line["score"] > self.best["score"]:
+            if not self._history or line["score"] >= self.best["score"]:
                 keep(self._loaded.model, self._out / BEST)
         told = [line]
         if dist.is_initialized():
@@ -156,7 +163,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def _collapse(self) -> str | None:
         """Why training should not go on, or None."""
         config, last, best = self._config, self._history[-1], self.best
-        if config.max_malformed is not None and last["malformed"] > config.max_malformed:
+        limit = config.max_malformed
+        # Who is still learning to write calls writes many that cannot be read; who could do it and does not collapses.
+        if limit is not None and last["malformed"] > limit >= min(line["malformed"] for line in self._history):
             return f"{last['malformed']:.0%} of the answers are malformed, more than max_malformed allows"
         if config.max_drop is not None and best["score"] - last["score"] > config.max_drop:
             return f"dev score {last['score']:.1%} is more than max_drop below the best, {best['score']:.1%}"
@@ -164,6 +173,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     def _stop(self, control: TrainerControl, reason: str) -> None:
         control.should_training_stop = True
+        self._reason = reason
         self._progress.line(f"  stops early: {reason}")
 
     def _write_log(self) -> None:

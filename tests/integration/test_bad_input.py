@@ -96,6 +96,17 @@ def test_a_teacher_with_another_template_is_refused_unless_it_takes_the_students
     assert read != generation.read_text()
 
 
+def test_the_next_command_and_the_dry_run_know_of_other_settings(recipe: Path, tmp_path: Path) -> None:
+    result = distill(recipe, tmp_path / "run", "--until", "data", "--set", "seed=4")
+    assert result.stderr.rstrip().endswith(f"next: star-edge distill {recipe} --set seed=4 --out {tmp_path / 'run'}")
+    assert_one_line(distill(recipe, tmp_path / "run", "--until", "data"), 1, "whose data would be done again")
+    planned = distill(recipe, tmp_path / "run", "--until", "data", "--dry-run").stdout
+    assert planned.rstrip().endswith("# needs --force: data of other settings would be done again")
+    assert "# warmup" not in planned
+    lent = distill(recipe, tmp_path / "other", "--from", str(tmp_path / "run"), "--set", "seed=4", "--dry-run").stdout
+    assert f"take      normalise, render and split the rows from {tmp_path / 'run'}" in lent
+
+
 def test_a_student_cannot_take_its_own_template_from_the_student(recipe: Path, tmp_path: Path) -> None:
     result = distill(recipe, tmp_path / "run", "--set", "student.chat_template=student")
     assert_one_line(result, 1, "student.chat_template is student; that is for the teacher")

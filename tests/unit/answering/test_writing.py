@@ -69,7 +69,7 @@ def test_a_row_for_every_function_and_the_command_goes_on(files: Path, tiny_stud
     assert result.exit_code == 0, result.output
     assert "2 rows of 2 functions; 4 of 6 samples kept" in result.stdout
     again = write(files, tiny_student, "--parallel-share", "0", "--force", "--json")
-    assert json.loads(again.stdout) == {"rows": 3, "functions": 3, "samples": 9, "kept": 6}
+    assert json.loads(again.stdout) == {"rows": 3, "functions": 3, "samples": 9, "kept": 6, "without_room": 0}
     assert Writer.asked == 3
     rows = read_examples(files / "out.jsonl")
     assert [row.target_calls[0].name for row in rows] == ["forecast_a", "forecast_b", "forecast_c"]
@@ -80,6 +80,14 @@ def test_requests_of_two_functions_are_joined(files: Path, tiny_student: Path) -
     assert write(files, tiny_student, "--parallel-share", "1").exit_code == 0
     rows = read_examples(files / "out.jsonl")
     assert [len(row.target_calls) for row in rows] == [2, 1]
+
+
+def test_samples_of_which_no_row_comes_are_no_success(files: Path, tiny_student: Path) -> None:
+    result = write(files, tiny_student, "--max-new-tokens", "500")
+    assert result.exit_code == 1
+    assert "none of 9 samples is a call" in result.stderr
+    assert result.stderr.strip().endswith("3 of 3 functions have no room in the model's context; give a larger model")
+    assert not (files / "out.jsonl").exists()
 
 
 def test_rows_with_nothing_to_show_are_refused(files: Path, tiny_student: Path) -> None:

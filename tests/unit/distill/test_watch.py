@@ -108,6 +108,20 @@ def test_a_collapse_ends_training_and_leaves_the_best_weights(watched, texts, se
     before = next(model.parameters()).detach().clone()
     assert run(watch, model, until=10) == 2
     assert level(model, before) == 0
+    last = json.loads((watch._out / LOG).read_text().splitlines()[-1])
+    assert last["stopped_early"].endswith(("max_malformed allows", "below the best, 100.0%"))
+
+
+def test_a_model_that_never_wrote_calls_that_can_be_read_may_learn_it(watched):
+    watch, model = watched([MALFORMED] * 4, [MALFORMED] * 3 + [RIGHT], [RIGHT] * 4, max_malformed=0.5)
+    assert run(watch, model, until=4) == 4
+
+
+def test_of_equal_scores_the_weights_that_learnt_most_are_kept(watched):
+    watch, model = watched([RIGHT] * 4, [RIGHT] * 4, [WRONG] + [RIGHT] * 3, max_drop=None)
+    before = next(model.parameters()).detach().clone()
+    run(watch, model, until=4)
+    assert watch.best["step"] == level(model, before) == 2
 
 
 def test_a_policy_without_entropy_ends_training(watched):

@@ -420,8 +420,10 @@ def test_any_text_is_scored(completion, reply, calls):
 
 
 def milliseconds(made, due, tools):
-    """Processor time of one reward once the target has been read, of sixteen different completions, in milliseconds of a
-    quiet machine: a neighbour on the core slows a plain loop, measured by turns, as much as the reward."""
+    """Processor time of one reward once the target has been read, of sixteen different completions.
+
+    In milliseconds of a quiet machine: a neighbour on the core slows a plain loop, measured by turns, as much.
+    """
     completions, target = [format_calls(calls) for calls in made], target_of(due)
     typed(completions.pop(), target, tools)
     spent, loops = 0.0, 0.0
