@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
+from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import click
 
-from star_edge.cli.common import echo_json, json_option, out_option, prepare_process, set_option, verbose_option
+from star_edge.cli.common import (
+    Command,
+    echo_json,
+    json_option,
+    out_option,
+    prepare_process,
+    set_option,
+    verbose_option,
+)
 from star_edge.contracts import Example
 
 FILE = click.Path(exists=False, dir_okay=False, path_type=Path)
@@ -17,7 +27,7 @@ FILE = click.Path(exists=False, dir_okay=False, path_type=Path)
 
 @click.group()
 def data() -> None:
-    """Check, generate, mix, label and compare training rows.
+    """Check, generate, mix, label, write and compare training rows.
 
     \b
     Example:
@@ -128,49 +138,62 @@ def mix(recipe: str, out: Path, overrides: tuple[str, ...], force: bool, as_json
     click.echo(f"next: {shlex.join(words)}", err=True)
 
 
+def _sampling_options(*, what: str, temperature: float, max_new_tokens: int) -> Callable[[Command], Command]:
+    """What `label` and `write` ask about the model and its samples, with defaults of their own."""
+    above_zero = click.IntRange(min=1)
+    options = (
+        click.option("--model", required=True, help="Model folder, LoRA adapter folder, hub id or .gguf file."),
+        click.option("--revision", metavar="COMMIT", help="Commit or tag of a hub id, which needs one."),
+        click.option("--out", type=FILE, required=True, help="File for the rows; samples are kept beside it."),
+        click.option("--samples", default=4, show_default=True, type=above_zero, help=f"Completions a {what}."),
+        click.option(
+            "--temperature",
+            default=temperature,
+            show_default=True,
+            type=click.FloatRange(0.0, min_open=True),
+            help="Of the sampling.",
+        ),
+        click.option(
+            "--max-new-tokens", default=max_new_tokens, show_default=True, type=above_zero, help="Longest answer."
+        ),
+        click.option(
+            "--rows-per-forward",
+            default=16,
+            show_default=True,
+            type=above_zero,
+            help="Completions that transformers draws together.",
+        ),
+        click.option(
+            "--backend",
+            type=click.Choice(["auto", "vllm", "transformers"]),
+            default="auto",
+            show_default=True,
+            help="What samples; auto is vllm on a GPU that has it, else transformers.",
+        ),
+        click.option(
+            "--limit",
+            type=above_zero,
+            help=f"Take the first N {what}s; a wider limit asks only the new ones.  [default: all]",
+        ),
+        click.option("--seed", default=17, show_default=True, help="Seed of the sampling."),
+        click.option(
+            "--force",
+            is_flag=True,
+            help="Write over rows, and throw away samples that were drawn otherwise; others are kept.",
+        ),
+    )
+    return lambda command: reduce(lambda inner, option: option(inner), reversed(options), command)
+
+
 @data.command()
 @click.argument("prompts", type=FILE)
-@click.option("--model", required=True, help="Model folder, LoRA adapter folder, hub id or .gguf file that answers.")
-@click.option("--revision", metavar="COMMIT", help="Commit or tag of a hub id, which needs one.")
-@click.option("--out", type=FILE, required=True, help="File for the rows; samples are kept beside it.")
-@click.option("--samples", default=4, show_default=True, type=click.IntRange(min=1), help="Completions a prompt.")
+@_sampling_options(what="prompt", temperature=1.0, max_new_tokens=256)
 @click.option(
     "--agreement",
     default=0.75,
     show_default=True,
     type=click.FloatRange(0.0, 1.0, min_open=True),
     help="Share of the samples that must make the same calls. More: fewer rows, with fewer mistakes.",
-)
-@click.option(
-    "--temperature",
-    default=1.0,
-    show_default=True,
-    type=click.FloatRange(0.0, min_open=True),
-    help="Of the sampling.",
-)
-@click.option("--max-new-tokens", default=256, show_default=True, type=click.IntRange(min=1), help="Longest answer.")
-@click.option(
-    "--rows-per-forward",
-    default=16,
-    show_default=True,
-    type=click.IntRange(min=1),
-    help="Completions that transformers draws together.",
-)
-@click.option(
-    "--backend",
-    type=click.Choice(["auto", "vllm", "transformers"]),
-    default="auto",
-    show_default=True,
-    help="What samples; auto is vllm on a GPU that has it, else transformers.",
-)
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    help="Label the first N prompts; a wider limit asks only the new ones.  [default: all]",
-)
-@click.option("--seed", default=17, show_default=True, help="Seed of the sampling.")
-@click.option(
-    "--force", is_flag=True, help="Write over rows, and throw away samples that were drawn otherwise; others are kept."
 )
 @json_option
 @verbose_option
@@ -204,47 +227,13 @@ def label(prompts: Path, model: str, out: Path, limit: int | None, force: bool, 
 @data.command()
 @click.argument("tools", type=FILE)
 @click.option("--like", "examples", type=FILE, required=True, multiple=True, help="Rows to show. Repeatable.")
-@click.option("--model", required=True, help="Model folder, LoRA adapter folder, hub id or .gguf file that writes.")
-@click.option("--revision", metavar="COMMIT", help="Commit or tag of a hub id, which needs one.")
-@click.option("--out", type=FILE, required=True, help="File for the rows; samples are kept beside it.")
-@click.option("--samples", default=4, show_default=True, type=click.IntRange(min=1), help="Completions a function.")
+@_sampling_options(what="function", temperature=0.8, max_new_tokens=160)
 @click.option(
     "--parallel-share",
     default=0.3,
     show_default=True,
     type=click.FloatRange(0.0, 1.0),
     help="Share of the functions whose requests are joined in pairs, of one function or of two.",
-)
-@click.option(
-    "--temperature",
-    default=0.8,
-    show_default=True,
-    type=click.FloatRange(0.0, min_open=True),
-    help="Of the sampling.",
-)
-@click.option("--max-new-tokens", default=160, show_default=True, type=click.IntRange(min=1), help="Longest answer.")
-@click.option(
-    "--rows-per-forward",
-    default=16,
-    show_default=True,
-    type=click.IntRange(min=1),
-    help="Completions that transformers draws together.",
-)
-@click.option(
-    "--backend",
-    type=click.Choice(["auto", "vllm", "transformers"]),
-    default="auto",
-    show_default=True,
-    help="What samples; auto is vllm on a GPU that has it, else transformers.",
-)
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    help="Take the first N functions; a wider limit asks only the new ones.  [default: all]",
-)
-@click.option("--seed", default=17, show_default=True, help="Seed of the sampling, of what is shown and joined.")
-@click.option(
-    "--force", is_flag=True, help="Write over rows, and throw away samples that were drawn otherwise; others are kept."
 )
 @json_option
 @verbose_option
