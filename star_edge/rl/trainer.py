@@ -56,15 +56,7 @@ def run_sim_rl(
             model, or no vLLM server where the recipe says one is.
         RuntimeMissing: vLLM is asked for and not installed.
     """
-    if not examples:
-        raise TrainingError(f"{stage}: there is no row to learn from; give it more data")
-    if config.rollouts < 2:
-        raise TrainingError(f"{stage}: sim_rl.rollouts is {config.rollouts}, but a group needs at least 2 to compare")
-    if is_sharded():
-        raise TrainingError(
-            f"{stage}: Sim-RL does not train sharded weights (its reference would be lost); launch with torchrun, "
-            "whose processes hold the whole model each, and tune a large one with tuning.method: lora"
-        )
+    _refuse(config, examples, stage)
     if uses_vllm(config):
         if find_spec("vllm") is None:
             raise RuntimeMissing.for_extra("vllm", "vllm")
@@ -99,6 +91,19 @@ def run_sim_rl(
     if config.vllm_server is not None and trainer.is_world_process_zero():
         trainer.vllm_generation.vllm_client.close_communicator()  # a later stage listens at the same port
     return save_result(trainer, policy, out, stage=stage)
+
+
+def _refuse(config: SimRlConfig, examples: Sequence[Example], stage: str) -> None:
+    """Raises: TrainingError: what cannot be trained."""
+    if not examples:
+        raise TrainingError(f"{stage}: there is no row to learn from; give it more data")
+    if config.rollouts < 2:
+        raise TrainingError(f"{stage}: sim_rl.rollouts is {config.rollouts}, but a group needs at least 2 to compare")
+    if is_sharded():
+        raise TrainingError(
+            f"{stage}: Sim-RL does not train sharded weights (its reference would be lost); launch with torchrun, "
+            "whose processes hold the whole model each, and tune a large one with tuning.method: lora"
+        )
 
 
 def uses_vllm(config: SimRlConfig) -> bool:
