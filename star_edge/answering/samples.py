@@ -143,7 +143,7 @@ def _sample(
     context = int(read_model_json(folder, CONFIG)["max_position_embeddings"])
     sampler = _VllmSampler(folder, config, context) if by_vllm else _TorchSampler(folder, device, config)
     with closing(sampler), closing(progress.bar("sample", len(prompts))) as bar:
-        encoded = [sampler.codec.prompt_ids(example) for example in prompts]
+        encoded = sampler.codec.prompts_ids(prompts)
         order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
         done = 0
         for batch in chunks(order, sampler.batch_size):
