@@ -225,7 +225,7 @@ def _take(item: PlannedStage, run: Run, other: Path) -> None:
     Raises: ArtifactError: foreign files lie in the stage's place, or the other run was changed meanwhile.
     """
     theirs, ours = other / item.stage.name, run.stage_folder(item.stage.name)
-    manifest.begin(ours, item.key)
+    manifest.drop_older(ours, item.key)  # not `begin`: further processes of a launch would take it for a stage to train
     try:
         with manifest.replacing(ours) as passing:
             for name in (*_files(theirs), manifest.MANIFEST):

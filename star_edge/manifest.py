@@ -136,6 +136,16 @@ def begin(folder: Path, key: str) -> None:
 
     Raises: ArtifactError: the folder holds files that no stage of ours made.
     """
+    drop_older(folder, key)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / IN_PROGRESS, json.dumps({"key": key}))
+
+
+def drop_older(folder: Path, key: str) -> None:
+    """Remove what a stage of ours left under another key.
+
+    Raises: ArtifactError: the folder holds files that no stage of ours made.
+    """
     marker = folder / IN_PROGRESS
     stale = folder.with_name(f".{folder.name}.stale")
     shutil.rmtree(stale, ignore_errors=True)
@@ -146,8 +156,6 @@ def begin(folder: Path, key: str) -> None:
             # Renamed first: a kill half-way through the removal must not leave a folder that nobody knows.
             os.replace(folder, stale)
             shutil.rmtree(stale)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(marker, json.dumps({"key": key}))
 
 
 def holds_anything(folder: Path) -> bool:

@@ -62,8 +62,9 @@ def _received(receiver: Connection, process: SpawnProcess) -> Any:
 
 
 def _end(process: SpawnProcess) -> None:
+    assert process.pid is not None  # it was started; and group 0 would be our own
     with suppress(ProcessLookupError, PermissionError):  # nobody of the group is left, or it never came to be
-        os.killpg(process.pid or 0, signal.SIGKILL)
+        os.killpg(process.pid, signal.SIGKILL)
     process.kill()
     process.join()
 

@@ -11,7 +11,7 @@ import json
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from star_edge.calls import strict_json
@@ -171,7 +171,7 @@ def _is_natural(request: str, name: str) -> bool:
 def _row(id: str, request: str, calls: Sequence[Mapping[str, Any]], tools: Sequence[Tool]) -> Example:
     answer = {"role": "assistant", "content": "", "tool_calls": [dict(call) for call in calls]}
     row = Example(id, SOURCE, ({"role": "user", "content": request}, answer), tuple(tools))
-    return Example(row.id, row.source, row.messages, row.tools, kind_of(row))
+    return replace(row, kind=kind_of(row))
 
 
 # ------------------------------------------------------------------------------------------------------- rows
@@ -185,7 +185,7 @@ def rows_of(written: Mapping[str, Sequence[Example]], *, parallel_share: float, 
         parallel_share: of the functions, whose requests are joined: two of one function where there are two, else
             with one of another function.
     """
-    chance = random.Random(f"{seed}/parallel")
+    chance = draws(seed, "parallel", SOURCE)
     rows: list[Example] = []
     alone: Example | None = None
     for found in written.values():

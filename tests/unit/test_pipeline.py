@@ -211,6 +211,24 @@ def test_files_are_copied_where_they_cannot_be_linked(
     assert not (other.folder / "first" / "result").samefile(tmp_path / "one" / "first" / "result")
 
 
+def test_a_stage_that_is_taken_never_looks_begun(
+    ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Further processes of a launch train along as soon as a stage is begun."""
+    pipeline.execute(Run(loaded(), tmp_path / "one", "cpu"))
+    other = Run(loaded(), tmp_path / "two", "cpu")
+    link, seen = engine._link, []
+
+    def watched(source: Path, target: Path) -> None:
+        seen.append([item.state for item in pipeline.plan(other.loaded, other.folder)])
+        link(source, target)
+
+    monkeypatch.setattr(engine, "_link", watched)
+    pipeline.execute(other, take_from=tmp_path / "one")
+    assert len(seen) == 6
+    assert not any("continue" in states for states in seen)
+
+
 def test_only_stages_up_to_until_are_taken(ran: list[str], tmp_path: Path) -> None:
     pipeline.execute(Run(loaded(), tmp_path / "one", "cpu"))
     other = Run(loaded(), tmp_path / "two", "cpu")
