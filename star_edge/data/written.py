@@ -14,6 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+from referencing.exceptions import Unresolvable
+
 from star_edge.calls import strict_json
 from star_edge.contracts import Example, Tool
 from star_edge.data.draws import draws
@@ -23,10 +27,6 @@ SOURCE = "written"
 SHOTS = 3
 LONGEST_SHOT = 700  # characters of a shown function and its request: three fit beside the one that is asked for
 SHORTEST_REQUEST, LONGEST_REQUEST = 12, 400
-_TYPES: Mapping[str, tuple[type, ...]] = {
-    "string": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,), "array": (list,),
-    "object": (dict,),
-}  # fmt: skip
 _ANSWER = re.compile(r"\s*Arguments:\s*(?=\{)")
 _PERSON = re.compile(r"\s*Person:\s*(\S[^\n]*)")
 _JOINED = ("{0} Also, {1}", "{0} And then: {1}", "{0}\n{1}", "First: {0} Second: {1}", "{0} After that, {1}")
@@ -101,10 +101,7 @@ def read_written(tool: Tool, text: str, id: str) -> Example | None:
     if any(name in required or arguments[name] != properties.get(name, {}).get("default") for name in silent):
         return None
     arguments = {name: value for name, value in arguments.items() if name not in silent}
-    sound = required <= arguments.keys() and all(
-        name in properties and fits(value, properties[name]) for name, value in arguments.items()
-    )
-    if not sound or not _is_natural(request, tool["name"]):
+    if not fits(arguments, tool["parameters"]) or not _is_natural(request, tool["name"]):
         return None
     return _row(id, request, [{"name": tool["name"], "arguments": arguments}], [tool])
 
@@ -123,17 +120,23 @@ def _parsed(text: str) -> tuple[dict[str, Any], str] | None:
     return arguments, said.group(1).strip().strip('"')
 
 
-def fits(value: Any, schema: Mapping[str, Any]) -> bool:
-    """Whether a value has its schema's type and is one of the values it lists; without a known type any but null."""
-    kind = schema.get("type")
-    allowed = _TYPES.get(kind) if isinstance(kind, str) else None
-    if allowed is not None and (not isinstance(value, allowed) or (isinstance(value, bool) and kind != "boolean")):
+def fits(arguments: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
+    """Whether arguments meet a function's JSON Schema, name nothing else, and leave nothing null.
+
+    A schema that is not one itself is met by nothing.
+    """
+    schema = {**parameters, "type": "object", "additionalProperties": False}
+    try:
+        Draft202012Validator.check_schema(schema)
+        return not _has_null(arguments) and Draft202012Validator(schema).is_valid(arguments)
+    except (SchemaError, Unresolvable):
         return False
-    if value is None or ("enum" in schema and value not in schema["enum"]):
-        return False
-    if isinstance(value, list):
-        return all(fits(item, schema.get("items") or {}) for item in value)
-    return True
+
+
+def _has_null(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    return any(map(_has_null, value)) if isinstance(value, list) else value is None
 
 
 def is_said(value: Any, request: str) -> bool:

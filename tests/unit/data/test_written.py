@@ -102,12 +102,18 @@ def test_every_text_and_number_must_be_said(value, request_text, said):
 
 @pytest.mark.parametrize(
     ("value", "schema", "fit"),
-    [(1, {"type": "number"}, True), (1.5, {"type": "integer"}, False), (None, {}, False),
+    [(1, {"type": "number"}, True), (1.5, {"type": "integer"}, False), (None, {}, False), (["a", [None]], {}, False),
      ([1, "a"], {"items": {"type": "integer"}}, False), ("x", {}, True), ("x", {"type": ["string", "null"]}, True),
-     (True, {"type": "integer"}, False)],
+     (True, {"type": "integer"}, False), ("x", {"enum": ["y"]}, False), ("x", {"type": "text"}, False),
+     ("x", {"$ref": "#/nowhere"}, False)],
 )  # fmt: skip
-def test_values_have_the_types_of_their_schema(value, schema, fit):
-    assert fits(value, schema) is fit
+def test_arguments_meet_the_schema(value, schema, fit):
+    assert fits({"a": value}, {"properties": {"a": schema}}) is fit
+
+
+def test_arguments_are_all_that_is_required_and_nothing_unknown():
+    parameters = {"type": "object", "properties": {"a": {"type": "integer"}, "b": {}}, "required": ["a"]}
+    assert [fits(given, parameters) for given in ({"a": 1}, {"b": 1}, {"a": 1, "c": 1})] == [True, False, False]
 
 
 def written(name, *cities, tool=TOOL):
