@@ -91,11 +91,15 @@ class Stage:
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """A stage with its key and what running the recipe now would do with it; `take`: have it from another run."""
+    """A stage with its key and what running the recipe now would do with it; `take`: have it from another run.
+
+    why_not_taken: what keeps another run from lending it; None where none was asked, or nothing does.
+    """
 
     stage: Stage
     key: str
     state: Literal["done", "continue", "run", "take"]
+    why_not_taken: str | None = None
 
 
 # ------------------------------------------------------------------------------------------------------- engine
@@ -113,7 +117,7 @@ def plan(
 
     Args:
         take_from: another run, from which stages up to `until` are taken where they can stand for this one's.
-    Raises: StarEdgeError: a file the recipe names is missing, or `take_from` is no run.
+    Raises: StarEdgeError: a file the recipe names is missing, rows do not fit a model, or `take_from` is no run.
     """
     if take_from is not None and not (take_from / RESOLVED).is_file():
         raise ArtifactError(f"{take_from}: not a run of star-edge (no {RESOLVED} in it); give the folder of a run")
@@ -165,6 +169,8 @@ def execute(
         with FileLock(run.folder / manifest.LOCK, timeout=0):
             planned = plan(stages, run.loaded, run.folder, until=until, take_from=take_from)
             _claim(planned, run, force=force)
+            if line := first_not_taken(planned, take_from):
+                run.progress.line(line)
             run = replace(run, keys={item.stage.name: item.key for item in planned})
             for index, item in enumerate(planned, start=1):
                 _execute_stage(run, item, f"[{index}/{len(planned)}] {item.stage.name}", take_from)
@@ -178,6 +184,14 @@ def lost_stages(planned: Sequence[PlannedStage], folder: Path) -> list[str]:
     """Stages that were finished under other settings and took long, which the plan would do again."""
     again = [item.stage.name for item in planned if item.state in ("run", "take") and not item.stage.is_measurement]
     return [name for name in again if (folder / name / manifest.MANIFEST).exists()]
+
+
+def first_not_taken(planned: Sequence[PlannedStage], take_from: Path | None) -> str | None:
+    """One line on the first stage that is run though another run was asked for it; those behind it follow."""
+    for item in planned:
+        if item.state in ("run", "continue") and item.why_not_taken:
+            return f"{item.stage.name} is run here and not taken from {take_from}: {item.why_not_taken}"
+    return None
 
 
 def _claim(planned: Sequence[PlannedStage], run: Run, *, force: bool) -> None:
@@ -200,19 +214,37 @@ def _with_taken(planned: Sequence[PlannedStage], folder: Path, other: Path, unti
     Keys say that two stages were made from the same settings; draws and minutes still make two results of them. So what
     a stage was made from must be the very files that this run has, or takes too.
     """
-    shared: set[str] = set()
+    reasons: dict[str, str] = {}
     found = []
     for place, item in enumerate(planned):
         name = item.stage.name
-        lends = manifest.is_done(other / name, item.key) and shared.issuperset(item.stage.needs)
-        if lends and item.state == "run":
+        inherited = (reasons[need] for need in item.stage.needs if need in reasons)
+        reason = next(inherited, None) or _why_not_taken(item, folder / name, other / name)
+        if reason is not None:
+            reasons[name] = reason
+            item = replace(item, why_not_taken=reason)
+        elif item.state == "run":
             item = replace(item, state="take")
-        if lends and (item.state == "take" or (item.state == "done" and _files(folder / name) == _files(other / name))):
-            shared.add(name)
         found.append(item)
         if name == until:
             return [*found, *planned[place + 1 :]]
     return found
+
+
+def _why_not_taken(item: PlannedStage, ours: Path, theirs: Path) -> str | None:
+    """What keeps a stage of another run from standing for this run's, where the stages that it needs do."""
+    name = item.stage.name
+    if not (theirs / manifest.MANIFEST).exists():
+        return f"{name} is not finished there"
+    if manifest.read_json(theirs / manifest.MANIFEST).get("key") != item.key:
+        return f"{name} has another key there: other settings, models or rows"
+    if not manifest.is_done(theirs, item.key):
+        return f"files of {name} are missing or cut short there"
+    if item.state == "continue":
+        return f"{name} is already begun here"
+    if item.state == "done" and _files(ours) != _files(theirs):
+        return f"{name} has the same settings here, but other files"
+    return None
 
 
 def _files(folder: Path) -> Any:

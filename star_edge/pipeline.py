@@ -356,7 +356,9 @@ def _data_config(loaded: LoadedRecipe) -> Any:
 
 def _base_config(loaded: LoadedRecipe) -> Any:
     from star_edge.models.sources import resolve_source
+    from star_edge.positions import check_positions
 
+    check_positions(loaded)  # before gigabytes are fetched
     recipe = loaded.recipe
     return [recipe.teacher, recipe.student, *(resolve_source(m).fingerprint for m in (recipe.teacher, recipe.student))]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 import types
 import typing
@@ -111,6 +112,12 @@ def to_yaml(recipe: Recipe) -> str:
     """The resolved recipe as YAML that `load` reads back to the same recipe."""
     text: str = yaml.dump(plain(recipe), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     return text
+
+
+def value_text(value: Any) -> str:
+    """One value as a recipe, or `--set`, writes it."""
+    text: str = yaml.dump(plain(value), Dumper=_Dumper, default_flow_style=True, width=math.inf)
+    return text.removesuffix("...\n").strip()
 
 
 class _Dumper(yaml.SafeDumper):

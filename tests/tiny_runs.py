@@ -19,6 +19,8 @@ data:
     - path: train.jsonl
   heldout:
     - path: heldout.jsonl
+  max_prompt_tokens: 384
+  max_completion_tokens: 128
 adapt:
   tuning: &all {{method: full}}
   warmup: {{lr: 3.0e-3, rows_per_step: 8, rows_per_forward: 8, epochs: 10, save_every: 15}}

@@ -68,6 +68,8 @@ def _print_plan(loaded: LoadedRecipe, folder: Path, until: str | None, take_from
     from star_edge.recipe import to_yaml
 
     planned = pipeline.plan(loaded, folder, until=until, take_from=take_from)
+    if line := engine.first_not_taken(planned, take_from):
+        click.echo(line, err=True)
     stages = [{"stage": item.stage.name, "state": item.state, "what": item.stage.what} for item in planned]
     if as_json:
         echo_json({"folder": str(folder), "stages": stages, "recipe": plain(loaded.recipe)})

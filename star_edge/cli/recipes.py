@@ -73,7 +73,7 @@ def show(recipe: str, overrides: tuple[str, ...], resolved: bool) -> None:
 @set_option
 @verbose_option
 def check(recipe: str, overrides: tuple[str, ...]) -> None:
-    """Check a recipe's keys, types and values, and that the files it names are there.
+    """Check a recipe's keys, types and values, the files it names, and the lengths it allows.
 
     \b
     Example:

@@ -1,4 +1,7 @@
-"""What a recipe says: one frozen dataclass a stage, resolved into `Recipe`."""
+"""What a recipe says: one frozen dataclass a stage, resolved into `Recipe`.
+
+Behind its first paragraph a docstring has one entry a field: docs/recipe-keys.md is made of them.
+"""
 
 from __future__ import annotations
 
@@ -47,11 +50,14 @@ class ModelConfig:
 
 @dataclass(frozen=True, slots=True)
 class SourceConfig:
-    """One file of rows, or a synthetic request grammar.
+    """One file of rows, or a synthetic request grammar: exactly one of `path` and `synth`.
 
-    limit: rows taken from the front. cap: most rows taken, drawn by the seed.
-    weight: share of a mix's rows against the other sources; an average source is 1.0, and null stands for the
-    source's rows over those of an average source.
+    path: JSONL of rows, plain or `.gz`.
+    synth: YAML of a request grammar, which brings its answers and a held-out side.
+    limit: rows taken from the front; null takes all.
+    cap: most rows taken, drawn by the seed; null takes all.
+    weight: under `data.train` of a mix, share of its rows against the other sources; an average source is 1.0, and
+        null stands for the source's rows over those of an average source.
     """
 
     path: str | None = None
@@ -65,10 +71,16 @@ class SourceConfig:
 class MixConfig:
     """How training rows are chosen from the sources, and what is done to them.
 
-    rows: size of the mix. The shares of kinds are of these rows; null leaves a kind to the sources.
-    near_miss_share: of the irrelevance rows; derived from requests of which only the needed tool is taken away.
-    tool_pool: file of tools. distractor_share: of the rows, which get tools from it, up to `max_tools` in all.
-    mask_share: of the rows, whose functions and parameters get random names.
+    rows: size of the mix, of which the shares below are.
+    irrelevance_share: requests that no offered tool can serve; null leaves the kind to the sources.
+    near_miss_share: of the irrelevance rows, derived from requests of which only the needed tool is taken away.
+    ask_share: rows whose answer asks for a required value that is missing; null as above.
+    parallel_share: rows whose answer has two calls or more; null as above.
+    tool_pool: file of tools, one a line of JSONL, for distractors and unrelated tools.
+    distractor_share: rows that get tools from the pool, up to `max_tools` in all.
+    max_tools: most tools of a row that gets some from the pool.
+    mask_share: rows whose functions and parameters get random names.
+    format_share: of the rows with dates, times or cities, those whose descriptions say in which form to write them.
     """
 
     rows: int
@@ -80,6 +92,7 @@ class MixConfig:
     distractor_share: float = 0.0
     max_tools: int = 8
     mask_share: float = 0.0
+    format_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +100,16 @@ class DataConfig:
     """Which rows there are and which of them are trained on.
 
     folder: where the paths of this section begin, before the recipe's own folder is tried.
+    train: sources of training rows; at least one.
+    heldout: sources of held-out rows; without any the training rows are split by called tool.
     mix: how training rows are chosen; null takes every usable row as it is.
     unlabelled: prompts without an answer, which only the teacher's cache uses.
     overlap_with: suites ("bfcl"), files of rows, or "heldout" for the held-out side; rows that share a request with one
         of them are left out.
+    heldout_tool_share: share of the called tools that the split holds out.
+    max_prompt_tokens: longest prompt; longer rows are counted and left out.
+    max_completion_tokens: longest answer; longer rows are counted and left out.
+    max_bad_share: largest share of rows that cannot be read; more of them stop the run.
     """
 
     folder: str | None = None
@@ -107,7 +126,15 @@ class DataConfig:
 
 @dataclass(frozen=True, slots=True)
 class TuningConfig:
-    """Which weights learn: all of them, or LoRA on the last layers (backward stops below them)."""
+    """Which weights learn: all of them, or LoRA on the last layers (backward stops below them).
+
+    method: `lora` trains low-rank additions, `full` the weights themselves.
+    rank: rank of LoRA's additions.
+    alpha: LoRA's additions are scaled by alpha / rank.
+    last_layers: layers that learn, counted from the end; null for all.
+    modules: linear layers of a decoder layer that LoRA adds to.
+    train_tokens: tokens whose rows of the embedding learn beside LoRA; backward then runs through the whole model.
+    """
 
     method: Literal["lora", "full"] = "lora"
     rank: int = 16
@@ -119,15 +146,24 @@ class TuningConfig:
 
 @dataclass(frozen=True, slots=True)
 class OptimizerConfig:
-    """Settings shared by every gradient stage; `rows_per_step` counts rows of one optimizer step on all devices.
+    """Settings of a supervised training.
 
-    precision: of the products; weights and losses are float32. `auto` is bfloat16 where the hardware multiplies it
-    natively (a GPU; a CPU with AVX512-BF16 or AMX, where it saves a third of the time), else float32.
+    lr: highest learning rate; it rises to it, then falls to zero.
+    weight_decay: weight decay of AdamW.
+    warmup_share: share of the steps in which the learning rate rises.
+    rows_per_step: rows of one optimizer step on all devices.
+    rows_per_forward: rows that go through the model together.
     tokens_per_forward: the most tokens that go through the model together, a prompt that rows share counted once; a
         longer row goes alone. When it is null, `rows_per_forward` limits the rows instead.
+    epochs: passes over the rows.
+    max_steps: steps, which decide instead of `epochs`; null leaves it to those.
     minutes: wall time after which training stops, its learning rate decayed by then; null for no limit.
+    save_every: steps between the saves that a killed stage goes on from.
+    precision: what products are computed in; weights and losses are float32. `auto` is bfloat16 where the hardware
+        multiplies it natively (a GPU; a CPU with AVX512-BF16 or AMX, where it saves a third of the time), else
+        float32.
     compile: `auto` compiles the decoder layers and the loss on a GPU: the first step waits for it, all others are
-        faster and need less memory.
+        faster and need less memory. `'off'` wants its quotes: YAML reads off as false.
     """
 
     lr: float = 3e-6
@@ -146,17 +182,30 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, slots=True)
 class SimRlConfig:
-    """Similarity-guided RL (GRPO): METHOD of STAR, with dynamic filtering of groups.
+    """Similarity-guided RL as in STAR: GRPO with dynamic filtering of groups.
 
-    `precision` is that of `OptimizerConfig`, for losses; sampling on a CPU stays float32.
-    steps: of the optimizer; 0 leaves the stage out. passes: over the training rows, which decide the steps instead.
-    vllm_memory_share: of the GPU's memory, taken by vLLM beside the trainer when `use_vllm` is true.
-    vllm_server: `host:port` of a vLLM server on other GPUs, which samples instead.
+    steps: optimizer steps; 0 leaves the stage out.
+    passes: passes over the training rows, which decide instead of `steps`; null leaves it to those.
+    minutes: wall time of training after which the stage stops; null trains all its steps.
+    prompts_per_step: prompts of one optimizer step on all devices, each with its group of completions.
+    rollouts: completions of a prompt, which are compared with each other.
+    lr: learning rate, the same for every step.
+    weight_decay: weight decay of AdamW.
+    beta: weight of the KL term that holds the policy near the model as it came; 0 leaves the term out.
+    temperature: temperature of sampling.
+    max_new_tokens: longest completion.
+    rows_per_forward: completions that go through the model together in an update.
     tokens_per_forward: most tokens of a forward of the update, prompts counted once. Null fills forwards by
-        rows_per_forward; a step never takes more forwards than those would be.
-    minutes: of training, after which the stage stops; null trains all its steps.
+        `rows_per_forward`; a step never takes more forwards than those would be.
+    reward: what a completion earns; docs/rewards.md has the definitions.
     group_reward_min, group_reward_max: groups with a mean reward outside are drawn anew; null leaves them to the
         reward, 0.01 and 0.99 as published for star and binary, -0.99 and 0.99 for typed (a wrong decision is -1).
+    max_resamples: rounds in which groups outside are drawn anew; then the step takes what there is.
+    use_vllm: vLLM samples; otherwise the trainer does.
+    vllm_memory_share: share of the GPU's memory that vLLM takes beside the trainer when `use_vllm` is true.
+    vllm_server: `host:port` of a vLLM server on other GPUs, which samples instead.
+    save_every: steps between the saves that a killed stage goes on from.
+    precision: as in an optimizer section, for losses; sampling on a CPU stays float32.
     """
 
     steps: int = 100
@@ -186,11 +235,16 @@ class SimRlConfig:
 class WatchConfig:
     """A slice of the held-out rows scored while a stage trains: the best weights are kept, a collapse stops the stage.
 
-    every_steps: steps from one score to the next; every_rl_steps: the same in Sim-RL, whose steps take longer; null
-        for every_steps. rows: of the held-out rows, always the same.
-    max_malformed: largest share of malformed answers. max_drop: most the score may fall below the best, as a share.
-    max_reward_drop: in Sim-RL, most the mean reward of five steps may fall below the best five before.
-    min_entropy: least entropy of the policy in nats a token, where there is one. Null switches a limit off.
+    every_steps: steps from one score to the next.
+    every_rl_steps: the same in Sim-RL, whose steps take longer; null for `every_steps`.
+    rows: held-out rows that are scored, always the same.
+    max_new_tokens: longest answer; a longer one is cut, and wrong.
+    rows_per_forward: rows that are answered together.
+    max_malformed: largest share of malformed answers; null switches the limit off.
+    max_drop: most the score may fall below the best, as a share; null switches the limit off.
+    max_reward_drop: in Sim-RL, most the mean reward of five steps may fall below the best five before; null switches
+        the limit off.
+    min_entropy: in Sim-RL, least entropy of the policy in nats a token; null switches the limit off.
     """
 
     every_steps: int = 20
@@ -206,7 +260,13 @@ class WatchConfig:
 
 @dataclass(frozen=True, slots=True)
 class AdaptConfig:
-    """Teacher adaptation: an optional supervised warm-up on labels, then Sim-RL."""
+    """Teacher adaptation: an optional supervised warm-up on labels, then Sim-RL.
+
+    tuning: which of the teacher's weights learn, in both of them.
+    warmup: settings of the warm-up; null leaves it out.
+    warmup_rows: training rows that the warm-up takes, from the front; null takes all.
+    sim_rl: settings of Sim-RL.
+    """
 
     tuning: TuningConfig = field(default_factory=TuningConfig)
     warmup: OptimizerConfig | None = None
@@ -218,10 +278,18 @@ class AdaptConfig:
 class TeacherCacheConfig:
     """Rollouts per prompt and the top-k log-probabilities kept of each completion position.
 
-    use_vllm: vLLM draws the completions, in `vllm_memory_share` of the GPU's memory; the teacher then only reads them.
+    prompts: most prompts that the teacher is asked, with and without a label; null asks all.
+    rollouts: completions of a prompt.
+    temperature: temperature of sampling.
+    max_new_tokens: longest completion; one that does not end by itself within is not kept.
+    top_k: tokens whose log-probabilities are kept of a position.
+    reward: what `least_reward` is measured by.
     least_reward: completions of prompts with a label that earn less under `reward` are not kept; null keeps them.
+    rows_per_forward: rows that go through the teacher together.
     rows_per_shard: rows of a file, and completions that vLLM is asked for at a time: each call waits for its longest,
         so a few thousand are faster, and more is done again after a kill.
+    use_vllm: vLLM draws the completions, in `vllm_memory_share` of the GPU's memory; the teacher then only reads them.
+    vllm_memory_share: share of the GPU's memory that vLLM takes when `use_vllm` is true.
     """
 
     prompts: int | None = None
@@ -239,6 +307,16 @@ class TeacherCacheConfig:
 
 @dataclass(frozen=True, slots=True)
 class DistillConfig:
+    """The student learns the teacher's cache.
+
+    tuning: which of the student's weights learn.
+    optimizer: settings of the training.
+    objective: `ckd` is top-k forward KL with a charge for the tail; `ce`, `fkl`, `rkl` and `akl` are baselines.
+    tail_weight: of `ckd`, the price of a unit of student mass outside the teacher's tokens.
+    tail_top_m: of `ckd`, how many of the student's most likely tokens are looked at for such mass.
+    chunk: positions whose logits are in memory at once; fewer need less of it.
+    """
+
     tuning: TuningConfig = field(default_factory=TuningConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     objective: Objective = "ckd"
@@ -249,6 +327,12 @@ class DistillConfig:
 
 @dataclass(frozen=True, slots=True)
 class StudentRlConfig:
+    """Sim-RL on the student, after distillation.
+
+    tuning: which of the student's weights learn; LoRA goes on with the adapter that distillation left.
+    sim_rl: settings of Sim-RL.
+    """
+
     tuning: TuningConfig = field(default_factory=TuningConfig)
     sim_rl: SimRlConfig = field(default_factory=SimRlConfig)
 
@@ -257,9 +341,13 @@ class StudentRlConfig:
 class EvaluateConfig:
     """What the student and other checkpoints of a run are scored on, before anything is exported.
 
-    suites: "bfcl", "heldout" (the run's own held-out rows), or JSONL files of rows. limit: most cases of a category.
-    checkpoints: named by the stage that left them; `base` is the untrained student, `adapt` the teacher.
-    rows_per_forward: of transformers; vLLM makes its own batches, in `vllm_memory_share` of the GPU's memory.
+    suites: "bfcl", "heldout" (the run's own held-out rows), or JSONL files of rows.
+    checkpoints: what is scored, named by the stage that left it; `base` is the untrained student, `adapt` the teacher.
+    backend: what answers; `auto` is vLLM where it is installed and there is a GPU, else transformers.
+    limit: most cases of a category; null takes all.
+    max_new_tokens: longest answer.
+    rows_per_forward: rows that transformers answers together; vLLM makes its own batches.
+    vllm_memory_share: share of the GPU's memory that vLLM takes.
     """
 
     suites: tuple[str, ...] = ("bfcl",)
@@ -278,6 +366,13 @@ class EvaluateConfig:
 
 @dataclass(frozen=True, slots=True)
 class ExportConfig:
+    """The files that are written, each checked against torch.
+
+    gguf: quantisations of GGUF files; an empty list writes none.
+    onnx: quantisations of ONNX files; an empty list writes none.
+    parity_cases: held-out rows whose answers by a file are compared with torch's.
+    """
+
     gguf: tuple[GgufQuantization, ...] = ("F16", "Q8_0", "Q4_K_M")
     onnx: tuple[OnnxQuantization, ...] = ("fp32", "int8")
     parity_cases: int = 8
@@ -290,7 +385,9 @@ class GateConfig:
     exact_call_drop: most the exact-call rate of a file may fall below the merged checkpoint's, in points.
     lossless_drop: the same for F16, Q8_0 and fp32, which should lose nothing; `exact_call_drop` is not for them.
     exact_call_gain: least the merged checkpoint's exact-call rate must lie above the untrained student's, in points.
-    size_mib: largest file; ttft_ms: slowest p95 time to first token; decode_tok_s: slowest p50 decode speed.
+    size_mib: largest size of a file, in MiB.
+    ttft_ms: slowest p95 time to first token, in milliseconds.
+    decode_tok_s: slowest p50 decode speed, in tokens a second.
     """
 
     exact_call_drop: float | None = 10.0
@@ -303,6 +400,15 @@ class GateConfig:
 
 @dataclass(frozen=True, slots=True)
 class ValidateConfig:
+    """Accuracy and latency of every checkpoint and file.
+
+    cases: held-out rows that are asked, from the front.
+    threads: CPU threads of a file's runtime.
+    max_new_tokens: longest answer.
+    rows_per_forward: rows that torch answers together.
+    gates: limits that decide the exit code.
+    """
+
     cases: int = 60
     threads: int = 1
     max_new_tokens: int = 128
@@ -312,7 +418,23 @@ class ValidateConfig:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A whole run, resolved; `name` is the run's folder under `runs/`."""
+    """A whole run, resolved.
+
+    name: what the run is called; its folder is `runs/NAME`.
+    teacher: the model that is adapted and then sampled.
+    student: the model that learns.
+    data: the rows to learn from and to measure on.
+    seed: what every draw starts from.
+    device: `auto` is the GPU where there is one.
+    adapt: how the teacher learns the task first.
+    cache: what the teacher is asked, and what is kept of its answers.
+    distill: the student learns what was kept.
+    sim_rl: Sim-RL on the student, after that.
+    watch: scores while a stage trains; null for none.
+    evaluate: scores of checkpoints; null for none.
+    export: the files that are written.
+    validate: how the files are measured, and what they must reach.
+    """
 
     name: str
     teacher: ModelConfig

@@ -103,8 +103,10 @@ def test_the_next_command_and_the_dry_run_know_of_other_settings(recipe: Path, t
     planned = distill(recipe, tmp_path / "run", "--until", "data", "--dry-run").stdout
     assert planned.rstrip().endswith("# needs --force: data of other settings would be done again")
     assert "# warmup" not in planned
-    lent = distill(recipe, tmp_path / "other", "--from", str(tmp_path / "run"), "--set", "seed=4", "--dry-run").stdout
-    assert f"take      normalise, render and split the rows from {tmp_path / 'run'}" in lent
+    lent = distill(recipe, tmp_path / "other", "--from", str(tmp_path / "run"), "--set", "seed=4", "--dry-run")
+    assert f"take      normalise, render and split the rows from {tmp_path / 'run'}" in lent.stdout
+    why = f"warmup is run here and not taken from {tmp_path / 'run'}: warmup is not finished there\n"
+    assert lent.stderr == why
 
 
 def test_a_student_cannot_take_its_own_template_from_the_student(recipe: Path, tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ ALLOWED: dict[str, set[str]] = {
     "star_edge.parity": {"star_edge", "star_edge_export", "star_edge_device"},
     "star_edge.own_process": set(),
     "star_edge.engine": {"star_edge.recipe", "star_edge.own_process"},
+    "star_edge.positions": {"star_edge.recipe", "star_edge.models"},
     "star_edge.pipeline": {"star_edge", "star_edge_export", "star_edge_device"},
     "star_edge.summary": {"star_edge", "star_edge_export", "star_edge_device"},
     "star_edge.publish": {"star_edge"},

@@ -228,3 +228,10 @@ def test_the_command_reference_in_docs_is_the_generated_one() -> None:
     from star_edge.cli.reference import reference
 
     assert (ROOT / "docs" / "cli.md").read_text() == reference(), "run python -m star_edge.cli.reference > docs/cli.md"
+
+
+def test_the_recipe_keys_in_docs_are_the_generated_ones() -> None:
+    from star_edge.cli.recipe_keys import reference
+
+    page, command = ROOT / "docs" / "recipe-keys.md", "python -m star_edge.cli.recipe_keys > docs/recipe-keys.md"
+    assert page.read_text() == reference(), f"run {command}"

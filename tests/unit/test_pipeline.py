@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from star_edge import engine, manifest, pipeline
 from star_edge.contracts import DataConfig, ModelConfig, Recipe, SourceConfig
 from star_edge.engine import Details, Run, Stage
 from star_edge.errors import ArtifactError, TrainingError
+from star_edge.progress import Progress
 from star_edge.recipe import LoadedRecipe
 
 
@@ -195,6 +197,60 @@ def test_another_run_with_the_same_settings_lends_what_it_has_finished(ran: list
 
 def states(run: Run, other: Path, until: str | None = None) -> list[str]:
     return [item.state for item in pipeline.plan(run.loaded, run.folder, until=until, take_from=other)]
+
+
+def begin_second(one: Path, two: Path) -> None:
+    key = manifest.read_json(one / "second" / manifest.MANIFEST)["key"]
+    shutil.copytree(one / "first", two / "first")
+    manifest.begin(two / "second", key)
+
+
+def finish_first_otherwise(one: Path, two: Path) -> None:
+    key = manifest.read_json(one / "first" / manifest.MANIFEST)["key"]
+    (two / "first").mkdir()
+    (two / "first" / "result").write_text("FIRST")
+    manifest.finish(two / "first", "first", key, details={}, seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "seed", "reason"),
+    [
+        (lambda one, _: shutil.rmtree(one / "second"), 1, "second is not finished there"),
+        (lambda *_: None, 2, "second has another key there: other settings, models or rows"),
+        (lambda one, _: (one / "second" / "result").unlink(), 1, "files of second are missing or cut short there"),
+        (begin_second, 1, "second is already begun here"),
+        (finish_first_otherwise, 1, "first has the same settings here, but other files"),
+    ],
+    ids=["unfinished", "other settings", "damaged", "begun here", "other inputs"],
+)
+def test_one_line_says_why_the_first_stage_is_not_taken(
+    ran: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[Path, Path], None],
+    seed: int,
+    reason: str,
+) -> None:
+    one, two = Run(loaded(), tmp_path / "one", "cpu"), Run(loaded(seed), tmp_path / "two", "cpu", Progress())
+    pipeline.execute(one)
+    two.folder.mkdir()
+    (two.folder / engine.RESOLVED).touch()
+    change(one.folder, two.folder)
+    line = f"second is run here and not taken from {one.folder}: {reason}"
+    assert engine.first_not_taken(pipeline.plan(two.loaded, two.folder, take_from=one.folder), one.folder) == line
+    pipeline.execute(two, take_from=one.folder)
+    assert [told for told in capsys.readouterr().err.splitlines() if "not taken" in told] == [line]
+
+
+def test_nothing_is_said_of_stages_behind_until_or_done_here(ran: list[str], tmp_path: Path) -> None:
+    one, two = Run(loaded(), tmp_path / "one", "cpu"), Run(loaded(), tmp_path / "two", "cpu")
+    pipeline.execute(one, until="second")
+    planned = pipeline.plan(two.loaded, two.folder, until="second", take_from=one.folder)
+    assert engine.first_not_taken(planned, one.folder) is None
+    pipeline.execute(two)
+    shutil.rmtree(one.folder / "second")
+    planned = pipeline.plan(two.loaded, two.folder, take_from=one.folder)
+    assert engine.first_not_taken(planned, one.folder) is None
 
 
 def test_files_are_copied_where_they_cannot_be_linked(

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
 from star_edge import recipe as recipes
+from star_edge.cli import recipe_keys
+from star_edge.contracts import GateConfig, Recipe, SimRlConfig, SourceConfig
 from star_edge.errors import RecipeError
 from star_edge.recipe_values import LIMITS, numbers
 
@@ -196,6 +200,40 @@ def test_the_recipe_in_the_documentation_loads(tmp_path: Path) -> None:
     loaded = recipes.load(tmp_path / "house.yaml")
     assert loaded.recipe.student.keep_layers == 16
     assert [source.path for source in loaded.recipe.data.train] == ["my-rows.jsonl.gz", "more-rows.jsonl"]
+
+
+def test_a_docstring_has_one_entry_for_every_key() -> None:
+    kinds = {kind for kind, _ in recipe_keys.sections()}
+    assert {Recipe, SourceConfig, GateConfig, SimRlConfig} <= kinds
+    for kind in kinds:
+        names = [field.name for field in dataclasses.fields(kind)]
+        meanings = recipe_keys.meanings(kind)
+        assert list(meanings) == names, kind
+        assert all(text.endswith(".") for text in meanings.values()), kind
+
+
+def test_the_page_of_keys_tells_type_limit_default_and_meaning() -> None:
+    page = recipe_keys.reference()
+    assert "## `adapt.tuning`, `distill.tuning`, `sim_rl.tuning`\n" in page
+    assert "## `data.train.N`, `data.heldout.N`, `data.unlabelled.N`\n" in page
+    for row in (
+        "| `source` | text | required | hub id, folder, ",
+        "| `lr` | number, above 0 | `3.0e-06` | highest learning rate",
+        "| `max_steps` | whole number or null, above 0 | `null` | ",
+        "| `gguf` | list of `F16`, `Q8_0`, `Q6_K`, `Q5_K_M`, `Q4_K_M`, `Q4_0` | `[F16, Q8_0, Q4_K_M]` | ",
+        "| `watch` | section or null | `null` | ",
+        "| `train` | list of sections | `[]` | ",
+        "| `compile` | `auto`, `'off'` | `'off'` | ",
+        "| `use_vllm` | true or false | `false` | ",
+        "| `group_reward_min` | number or null, between -1 and 1 | `null` | groups with a mean reward outside",
+    ):
+        assert f"\n{row}" in page
+
+
+def test_every_key_of_a_resolved_recipe_is_on_the_page(minimal: Path) -> None:
+    text = recipes.to_yaml(recipes.load(minimal, ["adapt.warmup={}", "watch={}", "evaluate={}"]).recipe)
+    keys = set(re.findall(r"^[ -]*(\w+):", text, re.MULTILINE))
+    assert keys <= set(re.findall(r"^\| `(\w+)` \|", recipe_keys.reference(), re.MULTILINE))
 
 
 def test_an_override_changes_one_place_and_not_all_that_share_its_anchor():
