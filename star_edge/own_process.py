@@ -71,6 +71,8 @@ def _end(process: SpawnProcess) -> None:
 
 def _answer(sender: Connection, work: Callable[..., Any], args: tuple[Any, ...]) -> None:
     os.setpgrp()
+    # A spawned process would spawn its own too, and the worker of a trainer's data loader cannot be pickled.
+    multiprocessing.set_start_method("fork", force=True)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     outcome: tuple[Any, Exception | None]
     try:

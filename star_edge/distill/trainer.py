@@ -12,6 +12,7 @@ Making the copies is a thousandth of the work of a forward of a few thousand tok
 from __future__ import annotations
 
 import math
+import multiprocessing
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -319,5 +320,8 @@ def training_arguments(
 
 
 def packing_workers(device: str) -> int:
-    """Processes that pack the next step while a GPU computes this one; beside a CPU's own work they save nothing."""
-    return 0 if device == "cpu" else 1
+    """Processes that pack the next step while a GPU computes this one; beside a CPU's own work they save nothing.
+
+    They are forked or not there at all: the trainer that they pack for cannot be pickled.
+    """
+    return int(device != "cpu" and multiprocessing.get_start_method() == "fork")

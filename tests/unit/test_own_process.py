@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import pickle
 import signal
@@ -14,6 +15,16 @@ from star_edge.engine import Run, Stage
 from star_edge.errors import ModelError, TrainingError
 from star_edge.own_process import in_own_process
 from star_edge.progress import Progress
+
+
+def starts_another():
+    """What a data loader does: a process around something that no pickle can hold."""
+    number = 7
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    worker = multiprocessing.Process(target=lambda: sender.send(number + 1))
+    worker.start()
+    worker.join()
+    return receiver.recv() if receiver.poll(5) else worker.exitcode
 
 
 def told(*args):
@@ -44,6 +55,10 @@ def test_the_result_comes_from_a_process_that_leaves_nothing_behind():
     assert "LEFT_BEHIND" not in os.environ
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_it_may_start_processes_that_cannot_be_pickled():
+    assert in_own_process(starts_another) == 8
 
 
 def test_expected_failures_keep_their_kind_and_their_line():
