@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from star_edge.contracts import Example, MixConfig
 from star_edge.data.cells import Cell, Drawer, Drawn, Make, Version
 from star_edge.data.distractors import with_distractors
+from star_edge.data.formats import formatted
 from star_edge.data.irrelevance import is_derivable, near_miss, unrelated
 from star_edge.data.masking import masked
 from star_edge.data.quota import Quotas, kind_of
@@ -47,6 +48,7 @@ class MixCounts:
     rows_with_distractors: int = 0
     rows_too_long_for_distractors: int = 0
     masked_rows: int = 0
+    formatted_rows: int = 0
 
 
 class Mixer:
@@ -132,14 +134,16 @@ class Mixer:
 
     def _direct(self, example: Example) -> Sequence[Version]:
         """The row with its distractors, and without them in case that is too long."""
-        example = replace(example, kind=kind_of(example))
-        plain = self._masked(example)
+        given = replace(example, kind=kind_of(example))
+        example = formatted(given, share=self.config.format_share, seed=self.seed)
+        is_formatted = example is not given
+        plain = self._masked(example, is_formatted=is_formatted)
         if self.tools is None:
             return (plain,)
         share, max_tools = self.config.distractor_share, self.config.max_tools
         crowded = with_distractors(example, self.tools, share=share, max_tools=max_tools, seed=self.seed)
         added = len(crowded.tools) - len(example.tools)
-        return (self._masked(crowded, added), plain) if added else (plain,)
+        return (self._masked(crowded, added=added, is_formatted=is_formatted), plain) if added else (plain,)
 
     def _near_miss(self, example: Example) -> Sequence[Version]:
         made = near_miss(example, seed=self.seed)
@@ -151,9 +155,9 @@ class Mixer:
         made = unrelated(example, self.tools, max_tools=self.config.max_tools, seed=self.seed)
         return () if made is None else (self._masked(made),)
 
-    def _masked(self, example: Example, added: int = 0) -> Version:
+    def _masked(self, example: Example, *, added: int = 0, is_formatted: bool = False) -> Version:
         new = masked(example, share=self.config.mask_share, seed=self.seed)
-        return Version(new, added, is_masked=new is not example)
+        return Version(new, added, is_masked=new is not example, is_formatted=is_formatted)
 
     def _settle(self, columns: Mapping[str, list[Cell]]) -> None:
         """Count what was taken or lost with its source, each of its rows once, and keep the lengths.
@@ -193,6 +197,7 @@ class Mixer:
             rows_with_distractors=sum(row.version.added > 0 for row in drawn),
             rows_too_long_for_distractors=sum(row.is_second for row in drawn),
             masked_rows=sum(row.version.is_masked for row in drawn),
+            formatted_rows=sum(row.version.is_formatted for row in drawn),
         )
 
 

@@ -325,6 +325,26 @@ def test_masked_rows_are_counted_and_still_valid(folder: Folder) -> None:
     assert all(example.target_calls[0].name == example.tools[0]["name"] for example in masked)
 
 
+def with_call(example: Example, **arguments: str) -> Example:
+    """The row, answered by a call of its first tool."""
+    call = {"name": example.tools[0]["name"], "arguments": arguments}
+    answer = {"role": "assistant", "content": "", "tool_calls": [call]}
+    return dataclasses.replace(example, messages=(*example.prompt, answer))
+
+
+def test_rows_with_forms_are_counted_and_their_values_written_so(folder: Folder) -> None:
+    day = tool("note", "Note a day.", day="Which day")
+    rows = [
+        with_call(row(f"day-{number}", f"Note the {number}th of May 2020.", tools=(day,)), day=f"2020-05-{number:02}")
+        for number in range(4, 30)
+    ]
+    source = folder.write("a.jsonl", rows)
+    dataset = folder.build(source, mix=MixConfig(rows=20, format_share=1.0))
+
+    assert summary_of(dataset)["mix"]["formatted_rows"] == 20
+    assert all(len(e.tools[0]["parameters"]["properties"]["day"]["description"]) > 10 for e in train_of(dataset))
+
+
 def test_lengths_in_the_summary_are_those_of_the_rows_as_written(folder: Folder) -> None:
     sources = [folder.write("a.jsonl", calls("a", 40)), folder.write("b.jsonl", doubles("b", 20))]
     shares = {"irrelevance_share": 0.2, "distractor_share": 0.5, "mask_share": 0.5}
