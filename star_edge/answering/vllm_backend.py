@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from star_edge.answering.backend import Prompts, without_room
+from star_edge.answering.backend import AnswerConfig, Prompts, without_room
 from star_edge.contracts import Example, Generation
 from star_edge.data.chat import ChatCodec
 from star_edge.models.folder import CONFIG, read_model_json, read_template
@@ -77,7 +77,12 @@ class VllmBackend:
         return self._engine
 
     def _start(self, tokens: int) -> VllmEngine:
-        return VllmEngine(self._folder, max_model_len=tokens, gpu_memory_utilization=self._memory_share)
+        return VllmEngine(
+            self._folder,
+            max_model_len=tokens,
+            gpu_memory_utilization=self._memory_share,
+            has_neighbours=self._memory_share < AnswerConfig().vllm_memory_share,
+        )
 
     def _generation(self, id: str, prompt: Sequence[int], completion: Completion) -> Generation:
         ids = completion.ids[:-1] if completion.stopped else completion.ids

@@ -29,6 +29,8 @@ ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
 }
 FLASHINFER_SAMPLER = "VLLM_USE_FLASHINFER_SAMPLER"
+WORKSPACE = 4 * 2**30
+"""Bytes of a share for activations, captured graphs and CUDA itself, besides weights and key-value cache."""
 
 
 def prepare_environment() -> None:
@@ -61,6 +63,7 @@ class VllmEngine:
         seed: int = 0,
         enable_prefix_caching: bool = True,
         seeded_requests: bool = False,
+        has_neighbours: bool = False,
     ) -> None:
         """Load the model.
 
@@ -73,6 +76,8 @@ class VllmEngine:
             seeded_requests: give every prompt and copy a stream of its own, so that a call's draws depend on its seed
                 alone. vLLM then draws row by row for every token; with its one stream it draws all rows at once, but a
                 draw depends on all that was drawn before and on what shared its batches.
+            has_neighbours: other programs come and go on the GPU. Left to measure what is free, vLLM refuses to start when
+                another gives memory back meanwhile; so its cache gets what the share leaves beside the weights.
         Raises:
             RuntimeMissing: vLLM is not installed.
             ModelError: vLLM cannot load the folder, or the GPU lacks the memory.
@@ -85,6 +90,7 @@ class VllmEngine:
         self._vllm: Any = vllm
         self._seeded_requests = seeded_requests
         self._stops = list(stop_token_ids(folder))
+        room = _cache_bytes(folder, gpu_memory_utilization) if has_neighbours else None
         try:
             self._llm: Any = vllm.LLM(
                 model=str(folder),
@@ -95,6 +101,7 @@ class VllmEngine:
                 gpu_memory_utilization=gpu_memory_utilization,
                 seed=seed,
                 enable_prefix_caching=enable_prefix_caching,
+                **({} if room is None else {"kv_cache_memory_bytes": room}),
             )
         except (OSError, RuntimeError, ValueError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -146,6 +153,18 @@ class VllmEngine:
             import torch
 
             torch.cuda.empty_cache()
+
+
+def _cache_bytes(folder: Path, share: float) -> int | None:
+    """What a share of the GPU's memory leaves for the key-value cache; None where it is too little to count by."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    total = torch.cuda.get_device_properties(0).total_memory
+    weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))  # stored as wide, or wider
+    left = int(share * total) - weights - WORKSPACE
+    return left if left > WORKSPACE // 4 else None
 
 
 def _completion(output: Any) -> Completion:

@@ -3,8 +3,10 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from fake_vllm import install
 
 from star_edge.errors import ModelError, RuntimeMissing
@@ -105,3 +107,18 @@ def test_a_missing_vllm_names_the_extra(tiny_student: Path, monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(RuntimeMissing, match=r"pip install 'star-edge\[vllm\]'"):
         VllmEngine(tiny_student, max_model_len=64)
+
+
+@pytest.mark.parametrize(("share", "given"), [(0.4, 40 * 2**30 - 4 * 2**30), (0.04, None)])
+def test_beside_others_the_cache_gets_what_the_share_leaves(
+    share: float, given: int | None, tiny_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = install(monkeypatch, lambda *_: [3])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=100 * 2**30))
+    weights = sum(path.stat().st_size for path in tiny_student.glob("*.safetensors"))
+
+    VllmEngine(tiny_student, max_model_len=64, gpu_memory_utilization=share, has_neighbours=True)
+    assert fake.loaded.get("kv_cache_memory_bytes") == (given and given - weights)
+    VllmEngine(tiny_student, max_model_len=64, gpu_memory_utilization=share)
+    assert "kv_cache_memory_bytes" not in fake.loaded
