@@ -96,14 +96,18 @@ def _examples(run: Run, part: Literal["train", "heldout"]) -> list[Example]:
     return read_examples(dataset.train if part == "train" else dataset.heldout)
 
 
-def _teacher_prompts(run: Run) -> list[Example]:
-    """What the teacher is asked: the training rows' prompts and the unlabelled ones, evenly mixed."""
+def _teacher_prompts(run: Run) -> tuple[list[Example], list[Example]]:
+    """What the teacher is asked: the training rows' prompts and the unlabelled ones, evenly mixed. And rows behind
+    them whose answers it reads."""
     from star_edge.data.mix import mixed
     from star_edge.data.rows import read_prompts
 
-    dataset = _dataset(run)
+    dataset, config = _dataset(run), run.recipe.cache
+    train = _examples(run, "train")
     unlabelled = read_prompts(dataset.unlabelled) if dataset.unlabelled_rows else []
-    return mixed([_examples(run, "train"), unlabelled])[: run.recipe.cache.prompts]
+    asked = mixed([train, unlabelled])[: config.prompts]
+    ids = {example.id for example in asked}
+    return asked, [example for example in train if example.id not in ids][: config.labels]
 
 
 def _watch(run: Run, *, is_rl: bool = False) -> Any:
@@ -209,17 +213,19 @@ def _cache(run: Run, out: Path) -> Details:
         template=read_template(run.checkpoint("base", "teacher").folder),
         config=recipe.cache,
     )
+    asked, labelled = _teacher_prompts(run)
     with _teacher_engine(run, teacher) as engine:
         cache = build(
             load(teacher, device=run.device, dtype="float32" if run.device == "cpu" else "bfloat16"),
             _codec(run),
-            _teacher_prompts(run),
+            asked,
             recipe.cache,
             out,
             fingerprint=fingerprint,
             seed=recipe.seed + 2,
             progress=run.progress,
             engine=engine,
+            labelled=labelled,
         )
     if cache.rows == 0:
         limit = recipe.cache.least_reward

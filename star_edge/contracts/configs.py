@@ -279,6 +279,8 @@ class TeacherCacheConfig:
     """Rollouts per prompt and the top-k log-probabilities kept of each completion position.
 
     prompts: most prompts that the teacher is asked, with and without a label; null asks all.
+    labels: further training rows whose own answer the teacher reads instead of answering them: many more prompts in the
+        same time, for nothing is sampled, and answers that are right where the labels are.
     rollouts: completions of a prompt.
     temperature: temperature of sampling.
     max_new_tokens: longest completion; one that does not end by itself within is not kept.
@@ -293,6 +295,7 @@ class TeacherCacheConfig:
     """
 
     prompts: int | None = None
+    labels: int = 0
     rollouts: int = 8
     temperature: float = 1.0
     max_new_tokens: int = 512

@@ -22,6 +22,7 @@ from star_edge.models.load import LoadedModel
 from star_edge.models.sampling import vocabulary_size
 from star_edge.progress import Progress, or_quiet
 from star_edge.teacher.engine_rollout import Engine, sample_by_engine
+from star_edge.teacher.labels import read_labels
 from star_edge.teacher.rollout import sample
 from star_edge.teacher.scoring import Scorer
 from star_edge.teacher.shards import CacheRow, ShardEntry, read_shard, shard_entry, write_shard
@@ -88,6 +89,7 @@ def build(
     seed: int,
     progress: Progress | None = None,
     engine: Engine | None = None,
+    labelled: Sequence[Example] = (),
 ) -> TeacherCache:
     """Sample the teacher on every example and write what it said, and how sure it was, to `out`.
 
@@ -97,26 +99,32 @@ def build(
 
     Args:
         engine: holds the teacher's weights and draws its completions; without one `loaded` draws them.
+        labelled: further rows, whose own answers are its completions.
 
-    Raises: TeacherCacheError: `out` holds shards of another build, or cannot be written.
+    Raises: DataError: the template refuses a labelled row.
+        TeacherCacheError: `out` holds shards of another build, or cannot be written.
     """
     progress = or_quiet(progress)
-    settings = hash_json([SCHEMA, fingerprint, config, seed, [(e.id, hash_json(e.messages)) for e in examples]])
+    named = [[(e.id, hash_json(e.messages)) for e in rows] for rows in (examples, labelled)]
+    settings = hash_json([SCHEMA, fingerprint, config, seed, *named])
     _claim(out, settings)
-    size = max(1, config.rows_per_shard // config.rollouts)
-    parts = [examples[start : start + size] for start in range(0, len(examples), size)]
-    scorer = None if engine is None else Scorer(loaded, top_k=config.top_k)
+    parts = [(False, part) for part in _parts(examples, config.rows_per_shard // config.rollouts)]
+    parts += [(True, part) for part in _parts(labelled, config.rows_per_shard)]
+    scorer = Scorer(loaded, top_k=config.top_k) if engine is not None or labelled else None
     entries: list[ShardEntry] = []
     top_k = min(config.top_k, vocabulary_size(codec.tokenizer))
-    for number, part in enumerate(parts):
+    for number, (is_labelled, part) in enumerate(parts):
         path = out / f"shard-{number:05d}.safetensors"
         if not path.exists():
             what = f"teacher cache, part {number + 1} of {len(parts)}"
-            if engine is None or scorer is None:
-                rollouts = sample(loaded, codec, part, config, seed=seed, progress=progress, what=what)
-            else:
+            if scorer is not None and is_labelled:
+                progress.line(f"  {what}: labels")
+                rollouts = read_labels(scorer, codec, part)
+            elif scorer is not None and engine is not None:
                 progress.line(f"  {what}")
                 rollouts = sample_by_engine(engine, scorer, codec, part, config, seed=seed + number)
+            else:
+                rollouts = sample(loaded, codec, part, config, seed=seed, progress=progress, what=what)
             write_shard(path, list(rollouts), top_k)
         entries.append(shard_entry(path))
     rows, positions = sum(entry.rows for entry in entries), sum(entry.positions for entry in entries)
@@ -125,14 +133,21 @@ def build(
         "fingerprint": fingerprint,
         "vocabulary": vocabulary_size(codec.tokenizer),
         "prompts": len(examples),
+        "labels": len(labelled),
         "rows": rows,
         "positions": positions,
         "top_k": top_k,
         "shards": entries,
     }
     write_atomic(out / CACHE, json.dumps(plain(manifest), indent=1) + "\n")
-    progress.line(f"  kept {rows} of {len(examples) * config.rollouts} completions, {positions} positions")
+    kept = f"kept {rows - len(labelled)} of {len(examples) * config.rollouts} completions"
+    progress.line(f"  {kept}{f' and {len(labelled)} labels' if labelled else ''}, {positions} positions")
     return TeacherCache(out, rows, positions, top_k)
+
+
+def _parts(examples: Sequence[Example], size: int) -> list[Sequence[Example]]:
+    size = max(1, size)
+    return [examples[start : start + size] for start in range(0, len(examples), size)]
 
 
 def _claim(out: Path, settings: str) -> None:

@@ -116,12 +116,19 @@ def test_teacher_is_asked_the_unlabelled_prompts_evenly_among_the_rows(recipe: P
     settings = ["data.unlabelled=[{path: open.jsonl}]"]
     run = Run(recipes.load(recipe, settings), tmp_path / "run", "cpu")
     pipeline.execute(run, until="data")
-    asked = [example.id for example in pipeline._teacher_prompts(run)]
+    asked, read = ([example.id for example in rows] for rows in pipeline._teacher_prompts(run))
     open_ids = {each["id"] for each in prompts}
 
     assert len(asked) == 12, "cache.prompts counts all of them"
     assert [len(open_ids & set(asked[:n])) for n in (4, 8, 12)] == [1, 2, 3]
-    assert not open_ids & {example.id for example in pipeline._examples(run, "train")}
+    rows = [example.id for example in pipeline._examples(run, "train")]
+    assert not open_ids & set(rows)
+    assert not read
+
+    run = Run(recipes.load(recipe, [*settings, "cache.prompts=4", "cache.labels=5"]), tmp_path / "run", "cpu")
+    asked, read = ([example.id for example in rows] for rows in pipeline._teacher_prompts(run))
+    assert len(asked) == 4
+    assert read == [id for id in rows if id not in asked][:5], "rows whose labels are read are not asked as well"
 
 
 @pytest.mark.slow

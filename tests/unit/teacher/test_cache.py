@@ -28,7 +28,7 @@ def make(chatty, codec, examples, tiny_student):
 
     def run(out, **changes):
         given = {"config": CONFIG, "fingerprint": fingerprint, "seed": 3} | changes
-        return build(chatty, codec, examples, out=out, **given)
+        return build(chatty, codec, given.pop("asked", examples), out=out, **given)
 
     return run
 
@@ -89,6 +89,52 @@ def test_a_build_cut_short_goes_on_behind_its_last_whole_shard(make, built, tmp_
     assert not list(tmp_path.glob(".*.partial"))
     for shard in built.folder.glob("shard-*.safetensors"):
         assert shard.read_bytes() == (tmp_path / shard.name).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def with_labels(make, examples, tmp_path_factory):
+    """Two prompts that are asked, and three rows whose answers are read."""
+    return make(tmp_path_factory.mktemp("labels"), asked=examples[:2], labelled=examples[2:])
+
+
+def test_labels_are_rows_with_the_teachers_distribution_over_them(with_labels, codec, chatty, examples):
+    reader = open_cache(with_labels.folder)
+    expected = {example.id: codec.encode(example) for example in examples[2:]}
+    labels = [row for row in reader.rows if row.example_id in expected]
+
+    assert [row.example_id for row in labels] == list(expected)
+    assert {row.example_id for row in reader.rows} - set(expected) <= {example.id for example in examples[:2]}
+    assert (reader.manifest["prompts"], reader.manifest["labels"]) == (2, 3)
+    for row in labels:
+        encoded = expected[row.example_id]
+        assert (row.prompt_ids, row.completion_ids) == (encoded.prompt_ids, encoded.completion_ids)
+        logits = chatty.model(input_ids=torch.tensor([encoded.input_ids])).logits[0, encoded.prompt_length - 1 : -1]
+        top = logits.log_softmax(-1).topk(3)
+        assert torch.equal(row.topk_ids.long(), top.indices)
+        torch.testing.assert_close(row.topk_logprobs.float(), top.values, rtol=2e-3, atol=2e-3)
+
+
+def test_labels_alone_ask_the_teacher_nothing(make, examples, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "sample", None)
+    cache = make(tmp_path, asked=(), labelled=examples)
+    assert cache.rows == len(examples)
+
+
+def test_labels_behind_whole_shards_are_read_when_a_build_goes_on(make, with_labels, examples, tmp_path, monkeypatch):
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    given = {"asked": examples[:2], "labelled": examples[2:]}
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "read_labels", dies)
+        with pytest.raises(KeyboardInterrupt):
+            make(tmp_path, **given)
+    monkeypatch.setattr(module, "sample", None)
+    make(tmp_path, **given)
+    for shard in with_labels.folder.glob("shard-*.safetensors"):
+        assert shard.read_bytes() == (tmp_path / shard.name).read_bytes()
+    with pytest.raises(TeacherCacheError, match="another teacher, data or setting"):
+        make(tmp_path, asked=examples[:2], labelled=examples[2:4])
 
 
 def test_a_finished_cache_is_not_sampled_again(make, built, monkeypatch):
