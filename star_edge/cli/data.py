@@ -233,7 +233,7 @@ def label(prompts: Path, model: str, out: Path, limit: int | None, force: bool, 
     default=0.3,
     show_default=True,
     type=click.FloatRange(0.0, 1.0),
-    help="Share of the functions whose requests are joined in pairs, of one function or of two.",
+    help="Share of the functions whose requests are joined, two to four in a row.",
 )
 @json_option
 @verbose_option

@@ -7,6 +7,7 @@ every value, so that the call can be read off them; what cannot be checked so is
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import re
@@ -29,6 +30,7 @@ LONGEST_SHOT = 700  # characters of a shown function and its request: three fit 
 SHORTEST_REQUEST, LONGEST_REQUEST = 12, 400
 _ANSWER = re.compile(r"\s*Arguments:\s*(?=\{)")
 _PERSON = re.compile(r"\s*Person:\s*(\S[^\n]*)")
+_SIZES = (2, 2, 3, 4)  # calls of a joined row
 _JOINED = ("{0} Also, {1}", "{0} And then: {1}", "{0}\n{1}", "First: {0} Second: {1}", "{0} After that, {1}")
 
 
@@ -181,28 +183,31 @@ def _row(id: str, request: str, calls: Sequence[Mapping[str, Any]], tools: Seque
 
 
 def rows_of(written: Mapping[str, Sequence[Example]], *, parallel_share: float, seed: int) -> list[Example]:
-    """The rows of all functions: one a request, and some requests joined in pairs.
+    """The rows of all functions: one a request, and some requests joined to rows of two to four calls.
 
     Args:
         written: what was kept for each function, under any name.
-        parallel_share: of the functions, whose requests are joined: two of one function where there are two, else
-            with one of another function.
+        parallel_share: of the functions, whose requests are joined: those of one function where it has several, else
+            with those of other functions.
     """
     chance = draws(seed, "parallel", SOURCE)
     rows: list[Example] = []
-    alone: Example | None = None
+    waiting: list[Example] = []
+    size = chance.choice(_SIZES)
     for found in written.values():
         found = _distinct(found)
         if not found or chance.random() >= parallel_share:
             rows += found
-        elif len(found) > 1:
-            rows += [_joined(found[0], found[1], chance), *found[2:]]
-        elif alone is None:
-            alone = found[0]
-        else:
-            rows.append(_joined(alone, found[0], chance))
-            alone = None
-    return rows if alone is None else [*rows, alone]
+            continue
+        if len(found) > 1:
+            own = chance.choice(_SIZES)
+            rows += [_joined(found[:own], chance), *found[own:]]
+            continue
+        waiting += found
+        if len(waiting) == size:
+            rows.append(_joined(waiting, chance))
+            waiting, size = [], chance.choice(_SIZES)
+    return [*rows, _joined(waiting, chance)] if waiting else rows
 
 
 def _distinct(rows: Sequence[Example]) -> list[Example]:
@@ -213,7 +218,12 @@ def _distinct(rows: Sequence[Example]) -> list[Example]:
     return list(found.values())
 
 
-def _joined(one: Example, other: Example, chance: random.Random) -> Example:
+def _joined(rows: Sequence[Example], chance: random.Random) -> Example:
+    """One row that asks for all the calls, in order; a single row stays as it is."""
+    return functools.reduce(lambda one, other: _pair(one, other, chance), rows)
+
+
+def _pair(one: Example, other: Example, chance: random.Random) -> Example:
     first, second = (row.prompt[-1]["content"] for row in (one, other))
     pattern = chance.choice(_JOINED)
     if pattern.endswith(", {1}") and second[1:2].islower():

@@ -125,22 +125,42 @@ def written(name, *cities, tool=TOOL):
     return found
 
 
-def test_requests_are_joined_in_pairs_of_one_function_or_of_two():
-    rows = rows_of(
-        {
-            "a": written("fa", "Rome", "Oslo", "Bonn", "Rome"),
-            "b": written("fb", "Lima"),
-            "c": [],
-            "d": written("fd", "Kiel"),
-        },
-        parallel_share=1.0,
-        seed=1,
-    )
-    called = [[(call.name, call.arguments["city"]) for call in row.target_calls] for row in rows]
-    assert called == [[("fa", "Rome"), ("fa", "Oslo")], [("fa", "Bonn")], [("fb", "Lima"), ("fd", "Kiel")]]
-    assert [row.kind for row in rows] == ["parallel", "single", "parallel"]
-    assert [[tool["name"] for tool in row.tools] for row in rows] == [["fa"], ["fa"], ["fb", "fd"]]
-    assert all(city in rows[0].prompt[0]["content"] for city in ("Rome", "Oslo"))
+def calls_of(rows):
+    return [[(call.name, call.arguments["city"]) for call in row.target_calls] for row in rows]
+
+
+CITIES = ("Rome", "Oslo", "Bonn", "Lima", "Kiel", "Graz")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_requests_of_a_function_are_joined_two_to_four_at_a_time_and_the_rest_stay_alone(seed):
+    first, *rest = rows_of({"a": written("fa", *CITIES, "Rome")}, parallel_share=1.0, seed=seed)
+    count = len(first.target_calls)
+
+    assert 2 <= count <= 4
+    assert calls_of([first, *rest]) == [
+        [("fa", city) for city in CITIES[:count]],
+        *([("fa", city)] for city in CITIES[count:]),
+    ]
+    assert [row.kind for row in (first, *rest)] == ["parallel", *["single"] * len(rest)]
+    assert [tool["name"] for tool in first.tools] == ["fa"]
+    assert all(city in first.prompt[0]["content"] for city in CITIES[:count])
+
+
+def test_functions_with_one_request_are_joined_with_others():
+    rows = rows_of({city: written(f"f{city}", city) for city in CITIES} | {"none": []}, parallel_share=1.0, seed=1)
+    joined = [call for row in calls_of(rows) for call in row]
+
+    assert joined == [(f"f{city}", city) for city in CITIES]
+    assert 1 < len(rows) < len(CITIES)
+    assert all([tool["name"] for tool in row.tools] == [call.name for call in row.target_calls] for row in rows)
+
+
+def test_joined_rows_have_two_to_four_calls():
+    many = {f"{n}": written(f"f{n}", CITIES[n % 6]) for n in range(60)}
+    sizes = [len(row.target_calls) for row in rows_of(many, parallel_share=1.0, seed=2)]
+
+    assert set(sizes[:-1]) == {2, 3, 4}
 
 
 def test_without_a_share_every_distinct_call_is_a_row():
