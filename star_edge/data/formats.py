@@ -1,7 +1,6 @@
 """Values in the form that a description asks for: dates, times and cities, so that the model reads how to write them.
 
-Where rows pass values on as they were said, or always in one form, a model learns that form and not to look it up. Here
-a description gets a form, one of several, and the values of that parameter are written in it.
+A description that says nothing of a form gets one of several, and the values of that parameter are written in it.
 """
 
 from __future__ import annotations
@@ -11,19 +10,19 @@ import random
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, time
-from typing import Any
+from datetime import date
+from typing import Any, TypeAlias
 
 from star_edge.contracts import Example, Message, Tool
 from star_edge.data.draws import draws
 
 _STATES = {
-    "AZ": "Arizona", "CA": "California", "CO": "Colorado", "DC": "District of Columbia", "FL": "Florida",
-    "GA": "Georgia", "HI": "Hawaii", "IL": "Illinois", "LA": "Louisiana", "MA": "Massachusetts", "MD": "Maryland",
-    "MI": "Michigan", "MN": "Minnesota", "NC": "North Carolina", "NV": "Nevada", "NY": "New York", "OK": "Oklahoma",
-    "OR": "Oregon", "PA": "Pennsylvania", "TN": "Tennessee", "TX": "Texas", "UT": "Utah", "WA": "Washington",
+    "AZ": "Arizona", "CA": "California", "CO": "Colorado", "FL": "Florida", "GA": "Georgia", "HI": "Hawaii",
+    "IL": "Illinois", "LA": "Louisiana", "MA": "Massachusetts", "MD": "Maryland", "MI": "Michigan",
+    "MN": "Minnesota", "NC": "North Carolina", "NV": "Nevada", "NY": "New York", "OK": "Oklahoma", "OR": "Oregon",
+    "PA": "Pennsylvania", "TN": "Tennessee", "TX": "Texas", "UT": "Utah", "WA": "Washington",
 }  # fmt: skip
-# Cities that everyone would place in one state or country.
+# Cities that everyone would place in one state, or in one country with one usual name.
 _CITIES = {
     "AZ": "Phoenix, Tucson",
     "CA": "San Francisco, Los Angeles, San Diego, Sacramento, San Jose, Anaheim, Fresno, Long Beach, Berkeley, "
@@ -73,86 +72,151 @@ _CITIES = {
     "Poland": "Warsaw",
     "Portugal": "Lisbon",
     "Russia": "Moscow",
-    "South Korea": "Seoul",
     "Spain": "Madrid, Barcelona",
     "Sweden": "Stockholm",
     "Switzerland": "Zurich",
     "Thailand": "Bangkok",
     "Turkey": "Istanbul",
-    "United Arab Emirates": "Dubai",
-    "United Kingdom": "London, Edinburgh, Manchester",
 }
-_PLACES = {city.casefold(): place for place, cities in _CITIES.items() for city in cities.split(", ")}
+_PLACES = {city: place for place, cities in _CITIES.items() for city in cities.split(", ")}
+_MONTHS = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December",
+)  # fmt: skip
 
 _CLAUSES = (
-    ", in the format {form}",
-    " ({form})",
-    ", formatted as {form}, e.g. {sample}",
-    ", written as {form}, such as {sample}",
-    ". Format: {form}",
-    ", for example {sample}",
+    ", in the format '{pattern}'{note}",
+    " ('{pattern}'{note})",
+    ". Format: '{pattern}'{note}",
 )
-_HAS_A_FORM = re.compile(r"format|e\.g\.|example|such as|\blike\b|[YH]{2}|[yd]{2}[-/]|\d", re.ASCII)
+_CLAUSES_WITH_SAMPLE = (
+    ", formatted as '{pattern}'{note}, e.g. '{sample}'",
+    ", written as '{pattern}'{note}, such as '{sample}'",
+    ", for example '{sample}'",
+)
 _ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d")
-_CLOCK = re.compile(r"[012]\d:[0-5]\d")
+_CLOCK = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
+# What a description says of a form, or of values that are not free text.
+_HAS_A_FORM = re.compile(
+    r"format|e\.?g\b|i\.e|exampl|such as|\blike\b|yy|\bhh|:mm|mm[-/]|dd[-/]|iso\b|%[ymd]|city, ?(state|country)|code|"
+    r"enum|one of|\d|['\"\[(]",
+    re.IGNORECASE,
+)
+_NAMES_A_FORM = re.compile(r"yyyy|dd[-/.]mm|mm[-/.]dd|%y|hh:mm|city, ?(state|country)", re.IGNORECASE)
+_REGION = re.compile(r"state|country|province|region|county", re.IGNORECASE)
+# Values that only look like a date, a time or a city.
+_OTHER = re.compile(
+    r"version|status|domain|\bkey\b|title|song|track|lyric|film|movie|album|artist|person|people|author|word|state\b|"
+    r"country|province|region|station|airport|address|website|url|breed|league|team|dentist|doctor|stylist|salon|"
+    r"name of|_name\b|\bid\b|stamp|zone|duration|tag|keyword|theme|prefix|lat\b|lng|coordinates",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """One way to write a kind of value. sample: another value, which the description may show."""
+    """One way to write a kind of value.
 
-    name: str
+    sample: another value. needs_sample: the pattern alone does not say it all.
+    """
+
+    pattern: str
     write: Callable[[str], str]
     sample: str
+    note: str = ""
+    needs_sample: bool = False
 
 
-def _day(value: str, pattern: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Values of one meaning: `about` is how descriptions or names tell of it, `forms` how they may be written."""
+
+    about: re.Pattern[str]
+    is_one: Callable[[str], bool]
+    forms: tuple[Form, ...]
+
+
+def _is_date(value: str) -> bool:
+    try:
+        return bool(_ISO_DATE.fullmatch(value) and date.fromisoformat(value))
+    except ValueError:
+        return False
+
+
+def _day(value: str, form: str) -> str:
     day = date.fromisoformat(value)
-    return pattern.format(y=day.year, m=day.month, d=day.day, name=day.strftime("%B"))
+    return form.format(y=day.year, m=day.month, d=day.day, name=_MONTHS[day.month - 1])
 
 
 def _clock(value: str) -> str:
-    at = time.fromisoformat(value)
-    return f"{at.hour % 12 or 12}:{at.minute:02} {'AM' if at.hour < 12 else 'PM'}"
+    hour, minute = value.split(":")
+    return f"{int(hour) % 12 or 12}:{minute} {'AM' if int(hour) < 12 else 'PM'}"
 
 
-def _days(name: str, pattern: str) -> Form:
-    return Form(name, lambda value: _day(value, pattern), _day("2021-08-24", pattern))
+def _days(pattern: str, form: str) -> Form:
+    return Form(pattern, lambda value: _day(value, form), _day("2021-08-24", form))
 
 
-_DATES = (
-    _days("YYYY-MM-DD", "{y}-{m:02}-{d:02}"),
-    _days("MM/DD/YYYY", "{m:02}/{d:02}/{y}"),
-    _days("DD/MM/YYYY", "{d:02}/{m:02}/{y}"),
-    _days("DD.MM.YYYY", "{d:02}.{m:02}.{y}"),
-    _days("YYYYMMDD", "{y}{m:02}{d:02}"),
-    _days("Month D, YYYY", "{name} {d}, {y}"),
+def _cities(pattern: str, behind: Callable[[str], str], sample: str) -> Form:
+    return Form(pattern, lambda city: f"{city}, {behind(_PLACES[city])}", sample, needs_sample=True)
+
+
+_ABOUT_CITY = re.compile(r"city|town|\b(locat\w*|locality|destination|origin\w*|place|where)\b", re.IGNORECASE)
+KINDS = (
+    Kind(
+        re.compile(r"\b(date|day|when|deadline|birthday)\b|_date|date_|_day\b|\bday_", re.IGNORECASE),
+        _is_date,
+        (
+            _days("YYYY-MM-DD", "{y:04}-{m:02}-{d:02}"),
+            _days("MM/DD/YYYY", "{m:02}/{d:02}/{y:04}"),
+            _days("DD/MM/YYYY", "{d:02}/{m:02}/{y:04}"),
+            _days("DD.MM.YYYY", "{d:02}.{m:02}.{y:04}"),
+            _days("YYYYMMDD", "{y:04}{m:02}{d:02}"),
+            _days("Month D, YYYY", "{name} {d}, {y:04}"),
+        ),
+    ),
+    Kind(
+        re.compile(r"\b(time|when|hour)\b|_time\b|\btime_", re.IGNORECASE),
+        lambda value: bool(_CLOCK.fullmatch(value)),
+        (
+            Form("HH:MM", lambda value: value, "18:45", note=", 24-hour clock"),
+            Form("H:MM AM/PM", _clock, "6:45 PM"),
+            Form("HH:MM:SS", lambda value: f"{value}:00", "18:45:00", note=", 24-hour clock"),
+        ),
+    ),
+    Kind(
+        _ABOUT_CITY,
+        lambda value: _PLACES.get(value) in _STATES,
+        (
+            _cities("City, State", lambda place: place, "Madison, WI"),
+            _cities("City, State", lambda place: _STATES[place], "Madison, Wisconsin"),
+            _cities("City, Country", lambda _: "USA", "Madison, USA"),
+        ),
+    ),
+    Kind(
+        _ABOUT_CITY,
+        lambda value: value in _PLACES and _PLACES[value] not in _STATES,
+        (_cities("City, Country", lambda place: place, "Helsinki, Finland"),),
+    ),
 )
-_TIMES = (
-    Form("HH:MM, 24 hours", lambda value: value, "18:45"),
-    Form("H:MM AM/PM", _clock, "6:45 PM"),
-    Form("HH:MM:SS", lambda value: f"{value}:00", "18:45:00"),
-)
-_IN_A_STATE = (
-    Form("City, State", lambda city: f"{city}, {_PLACES[city.casefold()]}", "Madison, WI"),
-    Form("City, State (two letters)", lambda city: f"{city}, {_PLACES[city.casefold()]}", "Madison, WI"),
-    Form("City, State in full", lambda city: f"{city}, {_STATES[_PLACES[city.casefold()]]}", "Madison, Wisconsin"),
-    Form("City, Country", lambda city: f"{city}, USA", "Madison, USA"),
-)
-_IN_A_COUNTRY = (Form("City, Country", lambda city: f"{city}, {_PLACES[city.casefold()]}", "Helsinki, Finland"),)
+Forms: TypeAlias = Mapping[tuple[str, str], Form]
+"""(function, parameter) -> how its values are written."""
 
 
 def formatted(example: Example, *, share: float, seed: int) -> Example:
     """The row with forms in its descriptions and values in them, or the very row when it is not drawn or has none.
 
-    A parameter takes part when all its values in the row's calls are ISO dates, times of 24 hours, or known cities, and
-    its description says nothing of a form. Earlier calls change alike; requests and results stay as they are.
+    A parameter takes part when it is about dates, times or cities by its name or description, which says nothing of a
+    form, and all its values in the row's calls are ISO dates, times of 24 hours, or known cities. Parameters of one
+    function that are of one kind get one form. Left alone are functions with a parameter that names a form, cities
+    beside a state or country of their own, and rows whose request names a form. Earlier calls change alike; requests
+    and results stay as they are.
 
     Args:
         share: of the rows that are drawn, in [0, 1].
     """
     rng = draws(seed, "formats", example.id)
-    if rng.random() >= share:
+    if rng.random() >= share or any(_NAMES_A_FORM.search(message["content"]) for message in example.prompt):
         return example
     forms = dict(_drawn_forms(example, rng))
     if not forms:
@@ -164,59 +228,55 @@ def formatted(example: Example, *, share: float, seed: int) -> Example:
     )
 
 
-Forms = Mapping[tuple[str, str], Form]
-"""(function, parameter) -> how its values are written."""
-
-
 def _drawn_forms(example: Example, rng: random.Random) -> Iterator[tuple[tuple[str, str], Form]]:
     called = {call.name for call in example.target_calls}
     for tool in example.tools:
-        if tool["name"] not in called:
+        properties = tool["parameters"].get("properties", {})
+        if tool["name"] not in called or any("format" in _told(*each).casefold() for each in properties.items()):
             continue
-        for name, schema in tool["parameters"].get("properties", {}).items():
-            if _is_open(schema) and (choices := _forms_of(_values(example, tool["name"], name))):
-                yield (tool["name"], name), rng.choice(choices)
+        drawn = [rng.choice(kind.forms) for kind in KINDS]
+        for name, schema in properties.items():
+            kind = _kind_of(_values(example, tool["name"], name)) if _is_open(schema) else None
+            if kind is not None and _is_about(name, properties, KINDS[kind]):
+                yield (tool["name"], name), drawn[kind]
+
+
+def _told(name: str, schema: Any) -> str:
+    """What a parameter's name and description say."""
+    description = schema.get("description") if isinstance(schema, Mapping) else None
+    return f"{name}: {description or ''}"
 
 
 def _is_open(schema: Any) -> bool:
-    """A described string that may be anything, of which nothing is said on how to write it."""
-    if (
-        not isinstance(schema, Mapping)
-        or schema.get("type") != "string"
-        or {"enum", "format", "default"} & schema.keys()
-    ):
+    """A described string without any rule, of which nothing is said on how to write it."""
+    return (
+        isinstance(schema, Mapping)
+        and schema.keys() == {"type", "description"}
+        and schema["type"] == "string"
+        and bool(schema["description"])
+        and not _HAS_A_FORM.search(schema["description"])
+    )
+
+
+def _is_about(name: str, properties: Mapping[str, Any], kind: Kind) -> bool:
+    """Whether a parameter means what its values look like, and no other one says the rest of it."""
+    told = _told(name, properties[name])
+    if _OTHER.search(told) or not kind.about.search(told):
         return False
-    return bool(schema.get("description")) and not _HAS_A_FORM.search(schema["description"])
+    others = (_told(*each) for each in properties.items() if each[0] != name)
+    return kind.about is not _ABOUT_CITY or not any(map(_REGION.search, others))
 
 
 def _values(example: Example, function: str, parameter: str) -> list[Any]:
-    calls = [call for message in example.messages for call in message.get("tool_calls", ())]
-    return [
-        call["arguments"][parameter] for call in calls if call["name"] == function and parameter in call["arguments"]
-    ]
+    calls = [call for message in example.messages for call in message.get("tool_calls", ()) if call["name"] == function]
+    return [call["arguments"][parameter] for call in calls if parameter in call["arguments"]]
 
 
-def _forms_of(values: list[Any]) -> tuple[Form, ...]:
-    """The forms in which all the values can be written; none for no values."""
+def _kind_of(values: list[Any]) -> int | None:
+    """Number of the kind that all the values are of; None for no values, or of no kind."""
     if not values or not all(isinstance(value, str) for value in values):
-        return ()
-    if all(map(_is_date, values)):
-        return _DATES
-    if all(_CLOCK.fullmatch(value) and value < "24" for value in values):
-        return _TIMES
-    places = {_PLACES.get(value.casefold()) for value in values}
-    if None in places:
-        return ()
-    if places <= _STATES.keys():
-        return _IN_A_STATE
-    return () if places & _STATES.keys() else _IN_A_COUNTRY
-
-
-def _is_date(value: str) -> bool:
-    try:
-        return bool(_ISO_DATE.fullmatch(value) and date.fromisoformat(value))
-    except ValueError:
-        return False
+        return None
+    return next((number for number, kind in enumerate(KINDS) if all(map(kind.is_one, values))), None)
 
 
 def _tool(tool: Tool, forms: Forms, rng: random.Random) -> Tool:
@@ -228,7 +288,8 @@ def _tool(tool: Tool, forms: Forms, rng: random.Random) -> Tool:
 
 
 def _described(schema: Mapping[str, Any], form: Form, rng: random.Random) -> dict[str, Any]:
-    clause = rng.choice(_CLAUSES).format(form=f"'{form.name}'", sample=f"'{form.sample}'")
+    clauses = _CLAUSES_WITH_SAMPLE if form.needs_sample else (*_CLAUSES, *_CLAUSES_WITH_SAMPLE)
+    clause = rng.choice(clauses).format(pattern=form.pattern, note=form.note, sample=form.sample)
     return {**schema, "description": schema["description"].rstrip(". ?") + clause + "."}
 
 

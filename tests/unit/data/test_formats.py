@@ -36,9 +36,26 @@ def descriptions(example: Example) -> dict[str, str]:
     return {name: each["description"] for name, each in example.tools[0]["parameters"]["properties"].items()}
 
 
+FORMS = {
+    "2019-03-05": {"'YYYY-MM-DD'", "'2021-08-24'"},
+    "03/05/2019": {"'MM/DD/YYYY'", "'08/24/2021'"},
+    "05/03/2019": {"'DD/MM/YYYY'", "'24/08/2021'"},
+    "05.03.2019": {"'DD.MM.YYYY'", "'24.08.2021'"},
+    "20190305": {"'YYYYMMDD'", "'20210824'"},
+    "March 5, 2019": {"'Month D, YYYY'", "'August 24, 2021'"},
+    "18:05": {"'HH:MM', 24-hour clock", "'18:45'"},
+    "6:05 PM": {"'H:MM AM/PM'", "'6:45 PM'"},
+    "18:05:00": {"'HH:MM:SS', 24-hour clock", "'18:45:00'"},
+    "Seattle, WA": {"'Madison, WI'"},
+    "Seattle, Washington": {"'Madison, Wisconsin'"},
+    "Seattle, USA": {"'Madison, USA'"},
+}
+"""Value -> what its description says: the pattern, or another value in the same form."""
+
+
 def written() -> dict[str, set[tuple[str, str]]]:
     """Parameter -> every (what the description says of it, value) of many draws."""
-    rows = [form(booking(f"row-{number}")) for number in range(200)]
+    rows = [form(booking(f"row-{number}")) for number in range(300)]
     return {
         name: {(descriptions(row)[name], row.target["tool_calls"][0]["arguments"][name]) for row in rows}
         for name in ARGUMENTS
@@ -46,18 +63,17 @@ def written() -> dict[str, set[tuple[str, str]]]:
 
 
 def test_every_form_occurs_and_values_are_written_in_the_one_that_is_described() -> None:
-    found = written()
-    values = {name: {value for _, value in pairs} for name, pairs in found.items()}
+    found = {value: set[str]() for value in FORMS}
+    for name in ("day", "at", "city"):
+        for text, value in written()[name]:
+            found[value].add(text)
 
-    assert values["day"] == {
-        "2019-03-05", "03/05/2019", "05/03/2019", "05.03.2019", "20190305", "March 5, 2019",
-    }  # fmt: skip
-    assert values["at"] == {"18:05", "6:05 PM", "18:05:00"}
-    assert values["city"] == {"Seattle, WA", "Seattle, Washington", "Seattle, USA"}
-    samples = {"03/05/2019": "08/24/2021", "March 5, 2019": "August 24, 2021", "20190305": "20210824"}
-    for text, value in found["day"]:
-        if value in samples:
-            assert samples[value] in text or "'MM/DD/YYYY'" in text or "'Month D, YYYY'" in text or "'YYYYMMDD'" in text
+    for value, texts in found.items():
+        assert texts, value
+        for text in texts:
+            assert {words for words in FORMS[value] if words in text}, f"{value}: {text}"
+            others = {words for other in FORMS.keys() - {value} for words in FORMS[other]}
+            assert not {words for words in others if words in text}, f"{value}: {text}"
 
 
 def test_descriptions_keep_their_words_and_end_once() -> None:
@@ -67,6 +83,13 @@ def test_descriptions_keep_their_words_and_end_once() -> None:
 
 def test_what_is_neither_date_nor_time_nor_city_stays() -> None:
     assert written()["who"] == {("Name of the guest", "2019-03-05 Ann")}
+
+
+def test_parameters_of_a_kind_get_one_form() -> None:
+    trip = tool("book", "Book.", city="City of the place.", day="Day of arrival", until="Day of departure", at="When")
+    for number in range(30):
+        call = form(booking(f"row-{number}", tools=(trip,), until="2019-03-09")).target["tool_calls"][0]["arguments"]
+        assert call["until"] in {call["day"].replace("5", "9", 1), call["day"].replace("05", "09", 1)}
 
 
 def test_earlier_calls_change_alike() -> None:
@@ -92,30 +115,95 @@ def test_a_parameter_with_other_values_too_stays(earlier: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize(
     ("city", "written"),
-    [
-        ("Paris", {"Paris, France"}),
-        ("paris", {"paris, France"}),
-        ("Springfield", {"Springfield"}),
-        ("25:10", {"25:10"}),
-    ],
-)
+    [("Paris", {"Paris, France"}), ("Springfield", {"Springfield"}), ("paris", {"paris"}), ("25:10", {"25:10"}),
+     ("London", {"London"})],
+)  # fmt: skip
 def test_cities_are_placed_where_everyone_would_place_them(city: str, written: set[str]) -> None:
+    """London is left out because its country has several names."""
     rows = [form(booking(f"row-{number}", city=city)) for number in range(20)]
     assert {row.target["tool_calls"][0]["arguments"]["city"] for row in rows} == written
 
 
-@pytest.mark.parametrize(
-    "day",
-    [{"type": "string", "description": "Day, format YYYY-MM-DD"}, {"type": "string", "description": "Day, e.g. today"},
-     {"type": "string"}, {"type": "string", "description": "Day", "enum": ["2019-03-05"]}],
-)  # fmt: skip
-def test_a_description_that_says_a_form_or_nothing_stays(day: dict[str, Any]) -> None:
+def with_day(schema: dict[str, Any]) -> Tool:
     parameters = BOOK["parameters"]
-    book = {**BOOK, "parameters": {**parameters, "properties": {**parameters["properties"], "day": day}}}
+    return {**BOOK, "parameters": {**parameters, "properties": {**parameters["properties"], "day": schema}}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Day, E.g. today", "The day (hh:mm)", "Day as dd.mm.yyyy", "Day, %Y-%m-%d", "An ISO day", "Day, i.e. a date",
+     "Day code", "Enum: a day, another day", "Day 1 or 2", "City, State of the day", "Day, like Monday"],
+)  # fmt: skip
+def test_a_description_that_says_a_form_stays(text: str) -> None:
+    row = form(booking(tools=(with_day({"type": "string", "description": text}),)))
+
+    assert descriptions(row)["day"] == text
+    assert row.target["tool_calls"][0]["arguments"]["day"] == "2019-03-05"
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [{"type": "string"}, {"type": "string", "description": ""}, {"description": "Day"},
+     {"type": "string", "description": "Day", "enum": ["2019-03-05"]},
+     {"type": "string", "description": "Day", "default": "2019-03-05"},
+     {"type": "string", "description": "Day", "pattern": "[0-9-]+"}],
+)  # fmt: skip
+def test_a_schema_with_rules_or_without_a_description_stays(schema: dict[str, Any]) -> None:
+    row = form(booking(tools=(with_day(schema),)))
+
+    assert row.tools[0]["parameters"]["properties"]["day"] == schema
+    assert row.target["tool_calls"][0]["arguments"]["day"] == "2019-03-05"
+
+
+@pytest.mark.parametrize(
+    ("name", "description", "value"),
+    [("league", "League of the city", "Orlando"), ("subbreed", "Breed of the town's dog", "Boston"),
+     ("movie", "Film in town", "Paris"), ("key", "The api key of the day", "2023-10-27"),
+     ("version", "Version date", "2020-01-02"), ("status", "Status as of the day", "2020-01-02"),
+     ("policy", "The updated policy", "2022-01-01"), ("song", "Song about a city", "Paris"),
+     ("state", "Where the state is", "New York"), ("period", "The timeline", "18:15"),
+     ("origin", "IATA code of the city", "Paris"), ("dentist_name", "Dentist in the city", "Palo Alto"),
+     ("person", "Person of the town", "Charlotte"), ("metadata", "Updated metadata", "2003-10-11")],
+)  # fmt: skip
+def test_values_that_only_look_like_a_date_a_time_or_a_city_stay(name: str, description: str, value: str) -> None:
+    call = {"name": "find", "arguments": {name: value}}
+    answer = {"role": "assistant", "content": "", "tool_calls": [call]}
+    find = tool("find", "Find it.", **{name: description})
+    row = Example("row", "test", ({"role": "user", "content": "Find it"}, answer), (find,), "single")
+
+    assert form(row) is row
+
+
+@pytest.mark.parametrize("sibling", [("state", "State"), ("area", "Country of the place"), ("province", "Which one")])
+def test_a_city_beside_its_state_or_country_stays(sibling: tuple[str, str]) -> None:
+    name, description = sibling
+    book = tool("book", "Book.", city="City of the place.", **{name: description})
     row = form(booking(tools=(book,)))
 
-    assert row.tools[0]["parameters"]["properties"]["day"] == day
-    assert row.target["tool_calls"][0]["arguments"]["day"] == "2019-03-05"
+    assert row.target["tool_calls"][0]["arguments"]["city"] == "Seattle"
+
+
+def test_a_function_or_a_request_that_names_a_form_stays() -> None:
+    book = tool("book", "Book.", day="Day of the visit", out="Output format")
+    asked = booking()
+    literal = dataclasses.replace(
+        asked, messages=({"role": "user", "content": "From YYYY-MM-DD: 2019-03-05, please"}, *asked.messages[1:])
+    )
+
+    assert descriptions(form(booking(tools=(book,))))["day"] == "Day of the visit"
+    assert form(literal) is literal
+
+
+def test_parameters_of_two_functions_are_told_apart() -> None:
+    other = {**tool("rent", "Rent a car.", day="Day of return"), "name": "rent"}
+    row = booking(tools=(BOOK, other))
+    call = {"name": "rent", "arguments": {"day": "soon"}}
+    answer = {**row.target, "tool_calls": [*row.target["tool_calls"], call]}
+    changed = form(dataclasses.replace(row, messages=(*row.prompt, answer)))
+
+    assert changed.target["tool_calls"][1] == call
+    assert changed.tools[1] == other
+    assert changed.tools[0] != BOOK
 
 
 def test_a_row_without_such_values_is_the_very_row() -> None:
