@@ -4,7 +4,7 @@ Documents of the lengths of `lengths.json`, one completion each, in the head sha
 choice of tiles is compiled for all lengths, as in training; `default` is what torch chooses, `star_edge` what
 `star_edge.models.packed_attention` asks for. Results must agree with those of the default to rounding.
 
-    python benchmarks/packed_attention_speed.py --out attention.json   # one GPU, about 1 minute
+    python benchmarks/packed_attention_speed.py --out attention.json   # one GPU
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def choices(head_size: int) -> dict[str, Mapping[str, Any]]:
     return {
         "default": {},
         "default, whole blocks": {"IS_DIVISIBLE": True},
-        "star_edge": kernel_options(head_size),
+        "star_edge": kernel_options(head_size, torch.bfloat16),
         "128x64 8 warps, 64x64 4 warps": tiles((128, 64, 8), (64, 64, 64, 64, 4)),
         "128x64 4 warps, 64x128 8 warps": tiles((128, 64, 4), (64, 128, 128, 64, 8)),
         "64x64 4 warps, 32x64 4 warps": tiles((64, 64, 4), (32, 64, 64, 32, 4)),

@@ -21,6 +21,7 @@ def check_positions(loaded: LoadedRecipe) -> None:
     Raises:
         RecipeError: one line with both keys and the model.
         ModelError: a model cannot be found, or its config or header cannot be read.
+        RuntimeMissing: a GGUF file, and the gguf package is not installed.
     """
     recipe = loaded.recipe
     prompt = recipe.data.max_prompt_tokens

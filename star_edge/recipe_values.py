@@ -63,6 +63,11 @@ def check_values(recipe: Recipe, label: str) -> None:
             )
     if recipe.student.chat_template == "student":
         raise RecipeError(f"recipe {label}: student.chat_template is student; that is for the teacher, choose another")
+    if recipe.cache.labels and recipe.cache.prompts is None:
+        raise RecipeError(
+            f"recipe {label}: cache.labels is {recipe.cache.labels}, but cache.prompts is null and asks for every row; "
+            "set cache.prompts"
+        )
     if not recipe.data.train:
         raise RecipeError(f"recipe {label}: data.train is empty; name at least one `path:` or `synth:`")
     if problem := _data_problem(recipe.data):

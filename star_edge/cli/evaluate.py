@@ -51,7 +51,7 @@ from star_edge.cli.score import FILE, print_scores, reference_scores, suite_opti
     default=0.9,
     show_default=True,
     type=click.FloatRange(min=0, max=1, min_open=True),
-    help="Share of the GPU's memory for vLLM; less where something else runs there.",
+    help="Share of the GPU's memory for vLLM. Less than the default says that something else runs there.",
 )
 @click.option(
     "--device",

@@ -77,6 +77,7 @@ def _section(kind: Any, paths: list[str]) -> str:
         f"| `{field.name}` | {_type(hints[field.name], field.name)} | {_default(field)} | {told[field.name]} |"
         for field in dataclasses.fields(kind)
     ]
+    assert all(row.count("|") == 5 for row in rows), f"{kind.__name__}: a '|' in a docstring breaks the table"
     table = "\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *rows])
     return f"## {heading}\n{_docstring(kind)[0]}\n\n{table}\n"
 

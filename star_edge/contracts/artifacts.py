@@ -47,7 +47,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class TeacherCache:
-    """Folder of shards with the teacher's completions and their top-k log-probabilities."""
+    """Folder of shards: the teacher's completions, or labels that it read, with its top-k log-probabilities."""
 
     folder: Path
     rows: int

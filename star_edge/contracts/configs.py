@@ -279,8 +279,8 @@ class TeacherCacheConfig:
     """Rollouts per prompt and the top-k log-probabilities kept of each completion position.
 
     prompts: most prompts that the teacher is asked, with and without a label; null asks all.
-    labels: further training rows whose own answer the teacher reads instead of answering them: many more prompts in the
-        same time, for nothing is sampled, and answers that are right where the labels are.
+    labels: further training rows that the teacher does not answer: it reads their own answers, and the student learns
+        its distribution along those. They are taken as they are; `least_reward` is for completions.
     rollouts: completions of a prompt.
     temperature: temperature of sampling.
     max_new_tokens: longest completion; one that does not end by itself within is not kept.

@@ -11,6 +11,7 @@ from typing import Any
 
 from star_edge.contracts import DataConfig, Dataset, Example, SourceConfig
 from star_edge.data.chat import ChatCodec
+from star_edge.data.formats import formatted
 from star_edge.data.known import HELDOUT, Texts, known_fingerprint, known_texts
 from star_edge.data.mix import MixCounts, Mixer, Pool, mixed
 from star_edge.data.overlap import SHORTEST_REQUEST, KnownRequests, texts_of
@@ -137,7 +138,7 @@ class _Build:
         if tools is not None:
             # What the held-out rows call shall stay unseen; as a distractor it would be shown.
             tools = tools.without(name for rows in held for example in rows for name in called_tools(example))
-        kept = mixed(held)
+        kept = self.with_forms(mixed(held), config.format_share)
         pools = self.pools_apart(pools, kept)
         mixer = Mixer(config, self.reader, tools=tools, seed=self.seed)
         train, counts = mixer.mix([Pool(rows, source.weight) for source, rows in pools])
@@ -145,6 +146,20 @@ class _Build:
             tally.settle()
         self.check_bad_share()
         return _Sides(train, kept, split, counts, self.apart(unlabelled, kept))
+
+    def with_forms(self, heldout: list[Example], share: float) -> list[Example]:
+        """The held-out rows with as many forms as the mix, so that they tell whether forms are heeded.
+
+        A row that would be too long with its form keeps its own.
+        """
+        changed = [formatted(row, share=share, seed=self.seed) for row in heldout]
+        places = [place for place, row in enumerate(heldout) if changed[place] is not row]
+        rows = list(heldout)
+        for place, lengths in zip(places, self.reader.ruler.rows([changed[n] for n in places]), strict=True):
+            if isinstance(lengths, tuple):
+                rows[place] = changed[place]
+                self.reader.collected.tokens[rows[place].id] = lengths
+        return rows
 
     def heldout(self) -> list[list[Example]]:
         """The rows of the held-out sources, else the held-out sides of the request grammars."""

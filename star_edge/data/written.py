@@ -17,6 +17,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
+from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from star_edge.calls import strict_json
@@ -130,8 +131,9 @@ def fits(arguments: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
     schema = {**parameters, "type": "object", "additionalProperties": False}
     try:
         Draft202012Validator.check_schema(schema)
-        return not _has_null(arguments) and Draft202012Validator(schema).is_valid(arguments)
-    except (SchemaError, Unresolvable):
+        validator = Draft202012Validator(schema, registry=Registry())  # which fetches nothing
+        return not _has_null(arguments) and validator.is_valid(arguments)
+    except (SchemaError, Unresolvable, RecursionError):
         return False
 
 

@@ -324,4 +324,5 @@ def packing_workers(device: str) -> int:
 
     They are forked or not there at all: the trainer that they pack for cannot be pickled.
     """
-    return int(device != "cpu" and multiprocessing.get_start_method() == "fork")
+    method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+    return int(device != "cpu" and method == "fork")

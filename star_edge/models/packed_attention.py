@@ -160,7 +160,7 @@ def packed_attention_forward(
             block_mask=packing,
             scale=scaling,
             enable_gqa=grouped,
-            kernel_options=kernel_options(query.shape[-1]),
+            kernel_options=kernel_options(query.shape[-1], query.dtype),
         )
         return output.transpose(1, 2).contiguous(), None
     pieces = [
@@ -172,20 +172,21 @@ def packed_attention_forward(
     return torch.cat(pieces, dim=1), None
 
 
-def kernel_options(head_size: int) -> dict[str, Any]:
-    """Tiles of `flex_attention`'s kernels, the fastest of those that benchmarks/packed_attention_speed.py tries.
+def kernel_options(head_size: int, dtype: torch.dtype) -> dict[str, Any]:
+    """Tiles of `flex_attention`'s kernels where they were measured, on an H100; else torch's.
 
-    On an H100 and documents of 800 tokens torch's own take 5.5 times as long forwards for heads of 64, and 2.3 times as
-    long backwards for heads of 128.
+    See "Kernels of packed attention" in benchmarks/README.md. `IS_DIVISIBLE` is no documented option of torch: it says
+    that lengths are whole blocks, which they are here and which a graph for all lengths cannot know.
     """
-    options: dict[str, Any] = {"IS_DIVISIBLE": True}  # whole blocks, which a graph for all lengths cannot know
-    if head_size <= 64:
-        options |= {"fwd_BLOCK_M": 64, "fwd_BLOCK_N": 64, "fwd_num_warps": 4}
-        backward = (64, 64, 64, 64)
-    else:
-        backward = (32, 64, 64, 32)
+    backward = {64: (64, 64, 64, 64), 128: (32, 64, 64, 32)}.get(head_size)
+    options: dict[str, Any] = {"IS_DIVISIBLE": True}
+    if backward is None or dtype not in (torch.bfloat16, torch.float16):
+        return options
     names = ("bwd_BLOCK_M1", "bwd_BLOCK_N1", "bwd_BLOCK_M2", "bwd_BLOCK_N2")
-    return options | dict(zip(names, backward, strict=True)) | {"bwd_num_warps": 4}
+    options |= dict(zip(names, backward, strict=True)) | {"bwd_num_warps": 4}
+    if head_size == 64:
+        options |= {"fwd_BLOCK_M": 64, "fwd_BLOCK_N": 64, "fwd_num_warps": 4}
+    return options
 
 
 def _flex(query: Tensor) -> Callable[..., Any]:

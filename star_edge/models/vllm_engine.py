@@ -30,7 +30,7 @@ ENVIRONMENT = {
 }
 FLASHINFER_SAMPLER = "VLLM_USE_FLASHINFER_SAMPLER"
 WORKSPACE = 4 * 2**30
-"""Bytes of a share for activations, captured graphs and CUDA itself, besides weights and key-value cache."""
+"""Bytes of a share left for activations, captured graphs and CUDA itself; an estimate, on the large side."""
 
 
 def prepare_environment() -> None:
@@ -76,8 +76,9 @@ class VllmEngine:
             seeded_requests: give every prompt and copy a stream of its own, so that a call's draws depend on its seed
                 alone. vLLM then draws row by row for every token; with its one stream it draws all rows at once, but a
                 draw depends on all that was drawn before and on what shared its batches.
-            has_neighbours: other programs come and go on the GPU. Left to measure what is free, vLLM refuses to start
-                when another gives memory back meanwhile; so its cache gets what the share leaves beside the weights.
+            has_neighbours: other programs use the GPU. Left to measure what its cache can have, vLLM refuses to start
+                when another gives memory back meanwhile; so it is told: what the share leaves beside the weights and
+                `WORKSPACE`. The share itself must still be free when it starts.
         Raises:
             RuntimeMissing: vLLM is not installed.
             ModelError: vLLM cannot load the folder, or the GPU lacks the memory.

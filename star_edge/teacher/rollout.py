@@ -35,7 +35,7 @@ DrawnT = TypeVar("DrawnT", bound=Drawn)
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One completion of the teacher, with its distribution at every position of it.
+    """One completion, the teacher's or a label that it read, with its distribution at every position of it.
 
     completion_ids: (T,) the end-of-turn token included.
     topk_ids, topk_logprobs: (T, K) int32 and float16, temperature 1, over the full vocabulary.

@@ -42,7 +42,7 @@ class ShardEntry:
 
 @dataclass(frozen=True, slots=True)
 class CacheRow:
-    """One prompt with one teacher completion of T tokens and the teacher's top-k at each of them.
+    """One prompt with one completion of T tokens, the teacher's or a label, and the teacher's top-k at each of them.
 
     topk_ids, topk_logprobs: (T, K) int32 and float16.
     """

@@ -345,6 +345,24 @@ def test_rows_with_forms_are_counted_and_their_values_written_so(folder: Folder)
     assert all(len(e.tools[0]["parameters"]["properties"]["day"]["description"]) > 10 for e in train_of(dataset))
 
 
+def test_held_out_rows_get_forms_too_where_there_is_room(folder: Folder) -> None:
+    day = tool("note", "Note a day.", day="Which day")
+    request = "Note the 3rd of May 2020. " + "Please! " * 40
+    dev = with_call(row("dev-day", request, tools=(day,)), day="2020-05-03")
+    heldout = (folder.write("days.jsonl", [dev]),)
+    source = folder.write("a.jsonl", calls("a", 20))
+    mix = MixConfig(rows=10, format_share=1.0)
+
+    dataset = folder.build(source, mix=mix, heldout=heldout)
+    (changed,) = read_examples(dataset.heldout)
+    assert changed.tools[0]["parameters"]["properties"]["day"]["description"] != "Which day"
+    assert summary_of(dataset)["heldout"]["prompt_tokens"]["max"] == len(folder.codec.prompt_ids(changed))
+
+    tight = len(folder.codec.prompt_ids(dev))
+    (plain,) = read_examples(folder.build(source, mix=mix, heldout=heldout, max_prompt_tokens=tight).heldout)
+    assert plain.tools[0] == dev.tools[0]
+
+
 def test_lengths_in_the_summary_are_those_of_the_rows_as_written(folder: Folder) -> None:
     sources = [folder.write("a.jsonl", calls("a", 40)), folder.write("b.jsonl", doubles("b", 20))]
     shares = {"irrelevance_share": 0.2, "distractor_share": 0.5, "mask_share": 0.5}

@@ -105,7 +105,8 @@ def test_every_text_and_number_must_be_said(value, request_text, said):
     [(1, {"type": "number"}, True), (1.5, {"type": "integer"}, False), (None, {}, False), (["a", [None]], {}, False),
      ([1, "a"], {"items": {"type": "integer"}}, False), ("x", {}, True), ("x", {"type": ["string", "null"]}, True),
      (True, {"type": "integer"}, False), ("x", {"enum": ["y"]}, False), ("x", {"type": "text"}, False),
-     ("x", {"$ref": "#/nowhere"}, False)],
+     ("x", {"$ref": "#/nowhere"}, False), ("x", {"$ref": "http://example.invalid/s.json"}, False),
+     ("x", {"$ref": "#/properties/a"}, False)],
 )  # fmt: skip
 def test_arguments_meet_the_schema(value, schema, fit):
     assert fits({"a": value}, {"properties": {"a": schema}}) is fit

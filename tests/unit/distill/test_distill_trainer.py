@@ -140,6 +140,14 @@ def test_packing_ahead_in_another_process_changes_nothing(student, tmp_path, mon
     assert all(torch.equal(here[name], ahead[name]) for name in here)
 
 
+@pytest.mark.parametrize(
+    ("device", "method", "workers"), [("cuda", "fork", 1), ("cuda", "spawn", 0), ("cpu", "fork", 0)]
+)
+def test_a_worker_packs_ahead_where_it_can_be_forked(device, method, workers, monkeypatch):
+    monkeypatch.setattr(module.multiprocessing, "get_start_method", lambda allow_none: method)
+    assert module.packing_workers(device) == workers
+
+
 def test_fine_tuning_learns_its_rows_and_leaves_an_adapter(student, tmp_path):
     rows = encoded_rows(6)
     checkpoint = sft(student, tmp_path, rows=rows, lr=2e-2, max_steps=12)

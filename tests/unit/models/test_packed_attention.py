@@ -5,7 +5,7 @@ from torch.nn.attention import flex_attention as flex
 from star_edge.contracts import Checkpoint
 from star_edge.models import packing
 from star_edge.models.load import load
-from star_edge.models.packed_attention import BLOCK, block_mask_of, documents_of, padded_to_blocks
+from star_edge.models.packed_attention import BLOCK, block_mask_of, documents_of, kernel_options, padded_to_blocks
 from star_edge.models.packing import MODEL_INPUTS, add_counted_forward, pack
 
 ROWS = [((5, 6), (1, 2)), ((5, 6), (3,)), ((9,), (4, 5))]
@@ -132,3 +132,16 @@ def test_the_kernel_on_a_gpu_gives_the_loss_and_gradients_of_sdpa(tiny_qwen2):
     for name, gradient in gradients.items():
         agreement = torch.nn.functional.cosine_similarity(same[name].cpu().flatten(), gradient.flatten(), dim=0)
         assert agreement > 0.999, name
+
+
+@pytest.mark.parametrize("size", [64, 128])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_measured_tiles_divide_the_blocks_that_masks_are_made_of(size, dtype):
+    tiles = {name: value for name, value in kernel_options(size, dtype).items() if "BLOCK" in name}
+    assert {"bwd_BLOCK_M1", "bwd_BLOCK_N1", "bwd_BLOCK_M2", "bwd_BLOCK_N2"} <= tiles.keys()
+    assert all(BLOCK % value == 0 for value in tiles.values())
+
+
+@pytest.mark.parametrize(("size", "dtype"), [(32, torch.bfloat16), (256, torch.bfloat16), (64, torch.float32)])
+def test_other_heads_and_dtypes_keep_torchs_tiles(size, dtype):
+    assert kernel_options(size, dtype) == {"IS_DIVISIBLE": True}
