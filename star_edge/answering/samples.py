@@ -93,9 +93,12 @@ def samples_of(
         limit: draw for the first so many. A later call with more of them asks only the new ones.
         force: throw away completions that were drawn otherwise, and write over `out`.
     Raises:
-        ArtifactError: `out` is there already, its completions were drawn otherwise, or another process works there.
+        ArtifactError: `out` is there already or named as compressed, its completions were drawn otherwise, or another
+            process works there.
         StarEdgeError: the model cannot be found, loaded or run; completions so far stay.
     """
+    if out.suffix == ".gz":
+        raise ArtifactError(f"{out}: rows are written as they are; choose an --out that does not end with .gz")
     if out.exists() and not force:
         raise ArtifactError(f"{out}: is there already; choose another --out, or --force")
     found = find_checkpoint(model, config.revision)

@@ -138,6 +138,12 @@ def mix(recipe: str, out: Path, overrides: tuple[str, ...], force: bool, as_json
     click.echo(f"next: {shlex.join(words)}", err=True)
 
 
+def _refuse_own_input(out: Path, *inputs: Path) -> None:
+    """Raises: click.UsageError: `--out` is a file that is read, which `--force` would write over."""
+    if out.exists() and any(out.samefile(path) for path in inputs):
+        raise click.UsageError(f"--out {out} is a file that this command reads; choose another")
+
+
 def _sampling_options(*, what: str, temperature: float, max_new_tokens: int) -> Callable[[Command], Command]:
     """What `label` and `write` ask about the model and its samples, with defaults of their own."""
     above_zero = click.IntRange(min=1)
@@ -207,6 +213,7 @@ def label(prompts: Path, model: str, out: Path, limit: int | None, force: bool, 
     Example:
       star-edge data label prompts.jsonl --model runs/big/merge/model --out labelled.jsonl --samples 8
     """
+    _refuse_own_input(out, prompts)
     prepare_process()
     from star_edge.answering.labels import LabelConfig
     from star_edge.answering.labels import label as label_prompts
@@ -258,6 +265,7 @@ def write(
     Example:
       star-edge data write tools.jsonl.gz --like rows.jsonl.gz --model models/big.gguf --out written.jsonl
     """
+    _refuse_own_input(out, tools, *examples)
     prepare_process()
     from star_edge.answering.samples import SamplingConfig
     from star_edge.answering.writing import write_rows

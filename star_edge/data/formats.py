@@ -117,7 +117,7 @@ _OTHER = re.compile(
 class Form:
     """One way to write a kind of value.
 
-    sample: another value. needs_sample: the pattern alone does not say it all.
+    sample: another value. needs_sample: the pattern alone does not say it all. fits: which values can be written so.
     """
 
     pattern: str
@@ -125,6 +125,7 @@ class Form:
     sample: str
     note: str = ""
     needs_sample: bool = False
+    fits: Callable[[str], bool] = lambda value: True
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +158,12 @@ def _days(pattern: str, form: str) -> Form:
     return Form(pattern, lambda value: _day(value, form), _day("2021-08-24", form))
 
 
-def _cities(pattern: str, behind: Callable[[str], str], sample: str) -> Form:
-    return Form(pattern, lambda city: f"{city}, {behind(_PLACES[city])}", sample, needs_sample=True)
+def _is_in_a_state(city: str) -> bool:
+    return _PLACES[city] in _STATES
+
+
+def _with_country(city: str) -> str:
+    return f"{city}, {'USA' if _is_in_a_state(city) else _PLACES[city]}"
 
 
 _ABOUT_CITY = re.compile(r"city|town|\b(locat\w*|locality|destination|origin\w*|place|where)\b", re.IGNORECASE)
@@ -186,17 +191,20 @@ KINDS = (
     ),
     Kind(
         _ABOUT_CITY,
-        lambda value: _PLACES.get(value) in _STATES,
+        lambda value: value in _PLACES,
         (
-            _cities("City, State", lambda place: place, "Madison, WI"),
-            _cities("City, State", lambda place: _STATES[place], "Madison, Wisconsin"),
-            _cities("City, Country", lambda _: "USA", "Madison, USA"),
+            Form("City, State", lambda city: f"{city}, {_PLACES[city]}", "Madison, WI", "", True, _is_in_a_state),
+            Form(
+                "City, State",
+                lambda city: f"{city}, {_STATES[_PLACES[city]]}",
+                "Madison, Wisconsin",
+                "",
+                True,
+                _is_in_a_state,
+            ),
+            Form("City, Country", _with_country, "Madison, USA", "", True),
+            Form("City, Country", _with_country, "Helsinki, Finland", "", True),
         ),
-    ),
-    Kind(
-        _ABOUT_CITY,
-        lambda value: value in _PLACES and _PLACES[value] not in _STATES,
-        (_cities("City, Country", lambda place: place, "Helsinki, Finland"),),
     ),
 )
 Forms: TypeAlias = Mapping[tuple[str, str], Form]
@@ -206,11 +214,12 @@ Forms: TypeAlias = Mapping[tuple[str, str], Form]
 def formatted(example: Example, *, share: float, seed: int) -> Example:
     """The row with forms in its descriptions and values in them, or the very row when it is not drawn or has none.
 
-    A parameter takes part when it is about dates, times or cities by its name or description, which says nothing of a
-    form, and all its values in the row's calls are ISO dates, times of 24 hours, or known cities. Parameters of one
-    function that are of one kind get one form. Left alone are functions with a parameter that names a form, cities
-    beside a state or country of their own, and rows whose request names a form. Earlier calls change alike; requests
-    and results stay as they are.
+    Forms go to parameters of all offered tools, called or not, in rows with a call and without: they must not tell
+    which one to call. A parameter takes part when it is about dates, times or cities by its name or description, which
+    says nothing of a form, and all its values in the row's calls, if any, are ISO dates, times of 24 hours, or known
+    cities. Parameters of one function that are of one kind get one form. Left alone are functions with a parameter
+    that names a form, cities beside a state or country of their own, and rows whose request names a form. Earlier
+    calls change alike; requests and results stay as they are.
 
     Args:
         share: of the rows that are drawn, in [0, 1].
@@ -218,7 +227,7 @@ def formatted(example: Example, *, share: float, seed: int) -> Example:
     rng = draws(seed, "formats", example.id)
     if rng.random() >= share or any(_NAMES_A_FORM.search(message["content"]) for message in example.prompt):
         return example
-    forms = dict(_drawn_forms(example, rng))
+    forms = dict(form for tool in example.tools for form in _drawn_forms(example, tool, rng))
     if not forms:
         return example
     return dataclasses.replace(
@@ -228,17 +237,22 @@ def formatted(example: Example, *, share: float, seed: int) -> Example:
     )
 
 
-def _drawn_forms(example: Example, rng: random.Random) -> Iterator[tuple[tuple[str, str], Form]]:
-    called = {call.name for call in example.target_calls}
-    for tool in example.tools:
-        properties = tool["parameters"].get("properties", {})
-        if tool["name"] not in called or any("format" in _told(*each).casefold() for each in properties.items()):
-            continue
-        drawn = [rng.choice(kind.forms) for kind in KINDS]
-        for name, schema in properties.items():
-            kind = _kind_of(_values(example, tool["name"], name)) if _is_open(schema) else None
-            if kind is not None and _is_about(name, properties, KINDS[kind]):
-                yield (tool["name"], name), drawn[kind]
+def _drawn_forms(example: Example, tool: Tool, rng: random.Random) -> Iterator[tuple[tuple[str, str], Form]]:
+    properties = tool["parameters"].get("properties", {})
+    if any("format" in _told(*each).casefold() for each in properties.items()):
+        return
+    open_ones = {name: _values(example, tool["name"], name) for name, schema in properties.items() if _is_open(schema)}
+    for kind in KINDS:
+        names = [
+            name
+            for name, values in open_ones.items()
+            if _is_about(name, properties, kind)
+            and all(isinstance(value, str) and kind.is_one(value) for value in values)
+        ]
+        values = [value for name in names for value in open_ones.pop(name)]
+        choices = [form for form in kind.forms if all(map(form.fits, values))]
+        form = rng.choice(choices)
+        yield from (((tool["name"], name), form) for name in names)
 
 
 def _told(name: str, schema: Any) -> str:
@@ -254,6 +268,7 @@ def _is_open(schema: Any) -> bool:
         and schema.keys() == {"type", "description"}
         and schema["type"] == "string"
         and bool(schema["description"])
+        and not schema["description"].rstrip().endswith("?")
         and not _HAS_A_FORM.search(schema["description"])
     )
 
@@ -272,13 +287,6 @@ def _values(example: Example, function: str, parameter: str) -> list[Any]:
     return [call["arguments"][parameter] for call in calls if parameter in call["arguments"]]
 
 
-def _kind_of(values: list[Any]) -> int | None:
-    """Number of the kind that all the values are of; None for no values, or of no kind."""
-    if not values or not all(isinstance(value, str) for value in values):
-        return None
-    return next((number for number, kind in enumerate(KINDS) if all(map(kind.is_one, values))), None)
-
-
 def _tool(tool: Tool, forms: Forms, rng: random.Random) -> Tool:
     properties = {
         name: _described(schema, forms[tool["name"], name], rng) if (tool["name"], name) in forms else schema
@@ -290,7 +298,8 @@ def _tool(tool: Tool, forms: Forms, rng: random.Random) -> Tool:
 def _described(schema: Mapping[str, Any], form: Form, rng: random.Random) -> dict[str, Any]:
     clauses = _CLAUSES_WITH_SAMPLE if form.needs_sample else (*_CLAUSES, *_CLAUSES_WITH_SAMPLE)
     clause = rng.choice(clauses).format(pattern=form.pattern, note=form.note, sample=form.sample)
-    return {**schema, "description": schema["description"].rstrip(". ?") + clause + "."}
+    words = schema["description"].rstrip()
+    return {**schema, "description": words.removesuffix(".") + clause + ("." if words.endswith(".") else "")}
 
 
 def _message(message: Message, forms: Forms) -> Message:

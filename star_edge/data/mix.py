@@ -134,30 +134,30 @@ class Mixer:
 
     def _direct(self, example: Example) -> Sequence[Version]:
         """The row with its distractors, and without them in case that is too long."""
-        given = replace(example, kind=kind_of(example))
-        example = formatted(given, share=self.config.format_share, seed=self.seed)
-        is_formatted = example is not given
-        plain = self._masked(example, is_formatted=is_formatted)
+        example = replace(example, kind=kind_of(example))
+        plain = self._finished(example)
         if self.tools is None:
             return (plain,)
         share, max_tools = self.config.distractor_share, self.config.max_tools
         crowded = with_distractors(example, self.tools, share=share, max_tools=max_tools, seed=self.seed)
         added = len(crowded.tools) - len(example.tools)
-        return (self._masked(crowded, added=added, is_formatted=is_formatted), plain) if added else (plain,)
+        return (self._finished(crowded, added), plain) if added else (plain,)
 
     def _near_miss(self, example: Example) -> Sequence[Version]:
         made = near_miss(example, seed=self.seed)
-        return () if made is None else (self._masked(made),)
+        return () if made is None else (self._finished(made),)
 
     def _unrelated(self, example: Example) -> Sequence[Version]:
         if self.tools is None:
             return ()
         made = unrelated(example, self.tools, max_tools=self.config.max_tools, seed=self.seed)
-        return () if made is None else (self._masked(made),)
+        return () if made is None else (self._finished(made),)
 
-    def _masked(self, example: Example, *, added: int = 0, is_formatted: bool = False) -> Version:
-        new = masked(example, share=self.config.mask_share, seed=self.seed)
-        return Version(new, added, is_masked=new is not example, is_formatted=is_formatted)
+    def _finished(self, example: Example, added: int = 0) -> Version:
+        """The row with its forms and under its names, whatever it was made of: neither may tell what is due."""
+        form = formatted(example, share=self.config.format_share, seed=self.seed)
+        new = masked(form, share=self.config.mask_share, seed=self.seed)
+        return Version(new, added, is_masked=new is not form, is_formatted=form is not example)
 
     def _settle(self, columns: Mapping[str, list[Cell]]) -> None:
         """Count what was taken or lost with its source, each of its rows once, and keep the lengths.

@@ -88,3 +88,15 @@ def test_overlap_stops_at_bad_rows_unless_told_to_skip_them(tmp_path: Path) -> N
     assert skipping.exit_code == 0
     assert skipping.stderr == f"{train}: 1 bad rows skipped\n"
     assert skipping.stdout == "exact 1, 13-word 0, of 1 training and 1 evaluation rows\n"
+
+
+@pytest.mark.parametrize("verb", ["label", "write"])
+def test_what_is_read_is_never_written_over(verb: str, tmp_path: Path) -> None:
+    rows, tools = write(tmp_path / "rows.jsonl", WRAPPED), write(tmp_path / "tools.jsonl", TOOL["function"])
+    before = (rows.read_text(), tools.read_text())
+    given = {"label": [str(rows)], "write": [str(tools), "--like", str(rows)]}[verb]
+    result = CliRunner().invoke(main, ["data", verb, *given, "--model", "none", "--out", str(rows), "--force"])
+
+    assert result.exit_code == 2
+    assert "is a file that this command reads; choose another" in result.stderr
+    assert (rows.read_text(), tools.read_text()) == before

@@ -203,3 +203,11 @@ def test_command_refuses_rows_that_have_an_answer(tiny_student: Path, tmp_path: 
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
     assert "rows.jsonl:1: a prompt without an answer ends with the user's turn" in result.stderr
+
+
+def test_a_file_named_as_compressed_is_refused_before_anything_is_drawn(
+    scripted: type[Scripted], tiny_student: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ArtifactError, match=r"does not end with .gz"):
+        run(tiny_student, tmp_path / "rows.jsonl.gz")
+    assert not any(tmp_path.iterdir())

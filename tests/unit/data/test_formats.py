@@ -13,7 +13,7 @@ from star_edge.contracts import Example, Tool
 from star_edge.data.formats import formatted
 
 BOOK = tool(
-    "book", "Book a table.", city="City of the place.", day="Day of the visit?", at="When", who="Name of the guest"
+    "book", "Book a table.", city="City of the place.", day="Day of the visit", at="When", who="Name of the guest"
 )
 ARGUMENTS = {"city": "Seattle", "day": "2019-03-05", "at": "18:05", "who": "2019-03-05 Ann"}
 
@@ -48,7 +48,7 @@ FORMS = {
     "18:05:00": {"'HH:MM:SS', 24-hour clock", "'18:45:00'"},
     "Seattle, WA": {"'Madison, WI'"},
     "Seattle, Washington": {"'Madison, Wisconsin'"},
-    "Seattle, USA": {"'Madison, USA'"},
+    "Seattle, USA": {"'Madison, USA'", "'Helsinki, Finland'"},
 }
 """Value -> what its description says: the pattern, or another value in the same form."""
 
@@ -78,7 +78,9 @@ def test_every_form_occurs_and_values_are_written_in_the_one_that_is_described()
 
 def test_descriptions_keep_their_words_and_end_once() -> None:
     for text, _ in written()["day"]:
-        assert re.fullmatch(r"Day of the visit[^?]*[^?.]\.", text)
+        assert re.fullmatch(r"Day of the visit.*[^.]", text)
+    for text, _ in written()["city"]:
+        assert re.fullmatch(r"City of the place[^.].*[^.]\.", text)
 
 
 def test_what_is_neither_date_nor_time_nor_city_stays() -> None:
@@ -109,7 +111,7 @@ def test_earlier_calls_change_alike() -> None:
 def test_a_parameter_with_other_values_too_stays(earlier: dict[str, Any]) -> None:
     row = form(booking(earlier=earlier))
 
-    assert descriptions(row)["day"] == "Day of the visit?"
+    assert descriptions(row)["day"] == "Day of the visit"
     assert row.target["tool_calls"][0]["arguments"]["day"] == "2019-03-05"
 
 
@@ -132,7 +134,7 @@ def with_day(schema: dict[str, Any]) -> Tool:
 @pytest.mark.parametrize(
     "text",
     ["Day, E.g. today", "The day (hh:mm)", "Day as dd.mm.yyyy", "Day, %Y-%m-%d", "An ISO day", "Day, i.e. a date",
-     "Day code", "Enum: a day, another day", "Day 1 or 2", "City, State of the day", "Day, like Monday"],
+     "Which day?", "Day code", "Enum: a day, another day", "Day 1 or 2", "City, State of the day", "Day, like Monday"],
 )  # fmt: skip
 def test_a_description_that_says_a_form_stays(text: str) -> None:
     row = form(booking(tools=(with_day({"type": "string", "description": text}),)))
@@ -194,15 +196,42 @@ def test_a_function_or_a_request_that_names_a_form_stays() -> None:
     assert form(literal) is literal
 
 
+RENT = tool("rent", "Rent a car.", day="Day of return", city="City of return.", model="Which car")
+
+
+def test_forms_do_not_tell_which_function_or_which_parameters_are_due() -> None:
+    """Other tools get them, parameters that the call leaves out, and rows without a call."""
+    call = {"name": "book", "arguments": {"city": "Seattle"}}
+    called = dataclasses.replace(
+        booking(tools=(RENT, BOOK)),
+        messages=({"role": "user", "content": "Hi"}, {"role": "assistant", "content": "", "tool_calls": [call]}),
+    )
+    refused = dataclasses.replace(called, messages=(called.messages[0], {"role": "assistant", "content": "No."}))
+
+    for row in (called, refused):
+        for before, after in zip(row.tools, form(row).tools, strict=True):
+            texts = [each["parameters"]["properties"] for each in (before, after)]
+            changed = {name for name in texts[0] if texts[0][name] != texts[1][name]}
+            assert changed == texts[0].keys() & {"day", "city", "at"}
+    assert form(refused).messages == refused.messages
+
+
+def test_cities_of_one_function_get_one_form() -> None:
+    trip = tool("book", "Book.", city="City of the start.", to="City of the end.", day="Day of arrival", at="When")
+    rows = [form(booking(f"row-{number}", tools=(trip,), to="Paris")) for number in range(20)]
+    found = {tuple(row.target["tool_calls"][0]["arguments"][name] for name in ("city", "to")) for row in rows}
+
+    assert found == {("Seattle, USA", "Paris, France")}
+
+
 def test_parameters_of_two_functions_are_told_apart() -> None:
-    other = {**tool("rent", "Rent a car.", day="Day of return"), "name": "rent"}
-    row = booking(tools=(BOOK, other))
+    row = booking(tools=(BOOK, RENT))
     call = {"name": "rent", "arguments": {"day": "soon"}}
     answer = {**row.target, "tool_calls": [*row.target["tool_calls"], call]}
     changed = form(dataclasses.replace(row, messages=(*row.prompt, answer)))
 
     assert changed.target["tool_calls"][1] == call
-    assert changed.tools[1] == other
+    assert changed.tools[1]["parameters"]["properties"]["day"] == RENT["parameters"]["properties"]["day"]
     assert changed.tools[0] != BOOK
 
 
