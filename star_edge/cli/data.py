@@ -140,7 +140,7 @@ def mix(recipe: str, out: Path, overrides: tuple[str, ...], force: bool, as_json
 
 def _refuse_own_input(out: Path, *inputs: Path) -> None:
     """Raises: click.UsageError: `--out` is a file that is read, which `--force` would write over."""
-    if out.exists() and any(out.samefile(path) for path in inputs):
+    if out.resolve() in {path.resolve() for path in inputs}:
         raise click.UsageError(f"--out {out} is a file that this command reads; choose another")
 
 
