@@ -15,16 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from star_edge import engine, manifest
-from star_edge.contracts import (
-    Bundle,
-    Checkpoint,
-    Dataset,
-    Example,
-    GateConfig,
-    Recipe,
-    TeacherCache,
-    TeacherCacheConfig,
-)
+from star_edge.contracts import Bundle, Checkpoint, Dataset, Example, GateConfig, Recipe, TeacherCache
 from star_edge.engine import Details, PlannedStage, Run, Stage
 from star_edge.errors import ModelError, TrainingError
 from star_edge.recipe import LoadedRecipe
@@ -210,7 +201,7 @@ def _teacher_engine(run: Run, teacher: Checkpoint) -> Iterator[Any]:
 
 def _cache(run: Run, out: Path) -> Details:
     from star_edge.models.load import load, read_template, tokenizer_fingerprint
-    from star_edge.teacher.cache import CacheFingerprint, build
+    from star_edge.teacher.cache import CacheFingerprint, build, refuse_without_completions
 
     recipe = run.recipe
     teacher = run.checkpoint("adapt")
@@ -237,20 +228,8 @@ def _cache(run: Run, out: Path) -> Details:
             labelled=labelled,
         )
     if asked:
-        _refuse_without_completions(cache, labels=len(labelled), config=recipe.cache)
+        refuse_without_completions(cache, labels=len(labelled), config=recipe.cache)
     return {"rows": cache.rows, "positions": cache.positions, "top_k": cache.top_k}
-
-
-def _refuse_without_completions(cache: TeacherCache, *, labels: int, config: TeacherCacheConfig) -> None:
-    """Raises: TrainingError: nothing that the teacher said was worth keeping, whatever labels there are beside it."""
-    if cache.rows > labels:
-        return
-    limit = config.least_reward
-    earns = "" if limit is None else f", and earns cache.least_reward ({limit:g}) where there is a label"
-    raise TrainingError(
-        f"{cache.folder}: none of the teacher's completions is valid, ends within cache.max_new_tokens "
-        f"({config.max_new_tokens}){earns}; change that, or warm the teacher up longer (adapt.warmup_rows)"
-    )
 
 
 def _ckd(run: Run, out: Path) -> Details:

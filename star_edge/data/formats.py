@@ -79,6 +79,7 @@ _CITIES = {
     "Turkey": "Istanbul",
 }
 _PLACES = {city: place for place, cities in _CITIES.items() for city in cities.split(", ")}
+# Not `strftime`, which writes them in the language of the machine.
 _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
     "December",
@@ -162,6 +163,10 @@ def _is_in_a_state(city: str) -> bool:
     return _PLACES[city] in _STATES
 
 
+def _in_state(state: Callable[[str], str], sample: str) -> Form:
+    return Form("City, State", lambda city: f"{city}, {state(city)}", sample, needs_sample=True, fits=_is_in_a_state)
+
+
 def _with_country(city: str) -> str:
     return f"{city}, {'USA' if _is_in_a_state(city) else _PLACES[city]}"
 
@@ -193,17 +198,10 @@ KINDS = (
         _ABOUT_CITY,
         lambda value: value in _PLACES,
         (
-            Form("City, State", lambda city: f"{city}, {_PLACES[city]}", "Madison, WI", "", True, _is_in_a_state),
-            Form(
-                "City, State",
-                lambda city: f"{city}, {_STATES[_PLACES[city]]}",
-                "Madison, Wisconsin",
-                "",
-                True,
-                _is_in_a_state,
-            ),
-            Form("City, Country", _with_country, "Madison, USA", "", True),
-            Form("City, Country", _with_country, "Helsinki, Finland", "", True),
+            _in_state(lambda city: _PLACES[city], "Madison, WI"),
+            _in_state(lambda city: _STATES[_PLACES[city]], "Madison, Wisconsin"),
+            Form("City, Country", _with_country, "Madison, USA", needs_sample=True),
+            Form("City, Country", _with_country, "Helsinki, Finland", needs_sample=True),
         ),
     ),
 )

@@ -16,7 +16,7 @@ from typing import Any
 
 from star_edge.contracts import Checkpoint, Example, TeacherCache, TeacherCacheConfig
 from star_edge.data.chat import ChatCodec
-from star_edge.errors import ArtifactError, TeacherCacheError
+from star_edge.errors import ArtifactError, TeacherCacheError, TrainingError
 from star_edge.manifest import hash_json, plain, read_json, sha256_file, write_atomic
 from star_edge.models.load import LoadedModel
 from star_edge.models.sampling import vocabulary_size
@@ -143,6 +143,18 @@ def build(
     kept = f"kept {rows - len(labelled)} of {len(examples) * config.rollouts} completions"
     progress.line(f"  {kept}{f' and {len(labelled)} labels' if labelled else ''}, {positions} positions")
     return TeacherCache(out, rows, positions, top_k)
+
+
+def refuse_without_completions(cache: TeacherCache, *, labels: int, config: TeacherCacheConfig) -> None:
+    """Raises: TrainingError: nothing that the teacher said was worth keeping, whatever labels there are beside it."""
+    if cache.rows > labels:
+        return
+    limit = config.least_reward
+    earns = "" if limit is None else f", and earns cache.least_reward ({limit:g}) where there is a label"
+    raise TrainingError(
+        f"{cache.folder}: none of the teacher's completions is valid, ends within cache.max_new_tokens "
+        f"({config.max_new_tokens}){earns}; change that, or warm the teacher up longer (adapt.warmup_rows)"
+    )
 
 
 def _parts(examples: Sequence[Example], size: int) -> list[Sequence[Example]]:

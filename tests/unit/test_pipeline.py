@@ -13,7 +13,7 @@ import pytest
 from filelock import FileLock
 
 from star_edge import engine, manifest, pipeline
-from star_edge.contracts import DataConfig, ModelConfig, Recipe, SourceConfig, TeacherCache, TeacherCacheConfig
+from star_edge.contracts import DataConfig, ModelConfig, Recipe, SourceConfig
 from star_edge.engine import Details, Run, Stage
 from star_edge.errors import ArtifactError, TrainingError
 from star_edge.progress import Progress
@@ -328,13 +328,3 @@ def test_a_folder_that_is_no_run_lends_nothing(ran: list[str], tmp_path: Path) -
 
 def a_run(folder: Path) -> Run:
     return Run(loaded(), folder, "cpu")
-
-
-@pytest.mark.parametrize(("rows", "labels"), [(0, 0), (5, 5)])
-def test_a_teacher_that_says_nothing_worth_learning_is_refused_beside_labels_too(
-    rows: int, labels: int, tmp_path: Path
-) -> None:
-    config = TeacherCacheConfig(least_reward=0.5, max_new_tokens=7)
-    with pytest.raises(TrainingError, match=r"ends within cache.max_new_tokens \(7\), and earns .* \(0.5\)"):
-        pipeline._refuse_without_completions(TeacherCache(tmp_path, rows, 9, 3), labels=labels, config=config)
-    pipeline._refuse_without_completions(TeacherCache(tmp_path, rows + 1, 9, 3), labels=labels, config=config)

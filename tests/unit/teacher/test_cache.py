@@ -4,12 +4,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from star_edge.contracts import Checkpoint, TeacherCacheConfig
-from star_edge.errors import TeacherCacheError
+from star_edge.contracts import Checkpoint, TeacherCache, TeacherCacheConfig
+from star_edge.errors import TeacherCacheError, TrainingError
 from star_edge.models.load import tokenizer_fingerprint
 from star_edge.models.sampling import vocabulary_size
 from star_edge.teacher import cache as module
-from star_edge.teacher.cache import CacheFingerprint, build, check_compatible, open_cache
+from star_edge.teacher.cache import CacheFingerprint, build, check_compatible, open_cache, refuse_without_completions
 
 CONFIG = TeacherCacheConfig(rollouts=2, max_new_tokens=6, top_k=3, rows_per_forward=4, rows_per_shard=4)
 
@@ -190,3 +190,11 @@ def test_a_cache_fits_a_student_of_its_tokenizer_and_template(built, tiny_studen
 def test_top_k_is_clamped_to_the_vocabulary(make, tmp_path, codec):
     cache = make(tmp_path, config=replace(CONFIG, top_k=10_000, rows_per_shard=64))
     assert cache.top_k == vocabulary_size(codec.tokenizer)
+
+
+@pytest.mark.parametrize(("rows", "labels"), [(0, 0), (5, 5)])
+def test_a_teacher_that_says_nothing_worth_learning_is_refused_beside_labels_too(rows, labels, tmp_path):
+    config = TeacherCacheConfig(least_reward=0.5, max_new_tokens=7)
+    with pytest.raises(TrainingError, match=r"ends within cache.max_new_tokens \(7\), and earns .* \(0.5\)"):
+        refuse_without_completions(TeacherCache(tmp_path, rows, 9, 3), labels=labels, config=config)
+    refuse_without_completions(TeacherCache(tmp_path, rows + 1, 9, 3), labels=labels, config=config)
