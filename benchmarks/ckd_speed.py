@@ -55,7 +55,10 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--student", type=Path, help="model folder (default: Qwen2.5-0.5B, random weights)")
     parser.add_argument("--teacher", type=Path, help="model folder (default: Qwen2.5-1.5B, random weights)")
     parser.add_argument("--rows-per-step", type=int, default=128)
-    parser.add_argument("--tokens-per-forward", type=int, default=16384, help="ours and trl-sft (default 16384)")
+    parser.add_argument("--tokens-per-forward", type=int, default=16384, help="ours (default 16384)")
+    parser.add_argument(
+        "--trl-tokens", type=int, default=16384, help="of a forward of trl-sft, with logits at each (default 16384)"
+    )
     parser.add_argument(
         "--padded-rows", type=int, default=8, help="rows of a forward, published and ours-rows (default 8)"
     )
@@ -74,6 +77,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(given)
     if args.tiny:
         args.device, args.rows_per_step, args.tokens_per_forward, args.padded_rows = "cpu", 8, 128, 4
+        args.trl_tokens = 128
         args.warmup, args.steps, args.profiled, args.top_k = 1, 2, 1, 10
     if unknown := set(args.modes.split(",")) - set(MODES):
         parser.error(f"unknown mode {min(unknown)}; choose among {', '.join(MODES)}")
@@ -131,6 +135,7 @@ def child(args: argparse.Namespace) -> dict[str, Any]:
             device=args.device,
             rows_per_step=args.rows_per_step,
             tokens_per_forward=args.tokens_per_forward,
+            trl_tokens=args.trl_tokens,
             padded_rows=args.padded_rows,
             warmup=args.warmup,
             steps=args.steps,

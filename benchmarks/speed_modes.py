@@ -44,6 +44,7 @@ class Job:
     device: str
     rows_per_step: int
     tokens_per_forward: int | None
+    trl_tokens: int
     padded_rows: int
     warmup: int
     steps: int
@@ -210,20 +211,20 @@ def train_published(job: Job, meter: Meter) -> Any:
 
 
 def train_trl_sft(job: Job, meter: Meter) -> Any:
-    """TRL's packing into sequences of `tokens_per_forward`; a step has about as many tokens as the others' rows."""
+    """TRL's packing into sequences of `trl_tokens`; a step has about as many tokens as the others' rows."""
     from datasets import Dataset
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
     from trl import SFTConfig, SFTTrainer
 
     lengths = [len(row.prompt_ids) + len(row.completion_ids) for row in job.rows]
-    per_step = sum(lengths) / len(lengths) * job.rows_per_step / job.tokens_per_forward
+    per_step = sum(lengths) / len(lengths) * job.rows_per_step / job.trl_tokens
     args = arguments(
         job,
         SFTConfig,
         packing=True,
         completion_only_loss=True,
-        max_length=job.tokens_per_forward,
+        max_length=job.trl_tokens,
         gradient_checkpointing=False,
         per_device_train_batch_size=1,
         gradient_accumulation_steps=max(1, round(per_step)),

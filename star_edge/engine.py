@@ -8,11 +8,12 @@ for the rest.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,13 +22,14 @@ from filelock import FileLock, Timeout
 
 from star_edge import manifest
 from star_edge.contracts import Checkpoint, Recipe
-from star_edge.errors import ArtifactError
+from star_edge.errors import ArtifactError, RecipeError, StarEdgeError
 from star_edge.own_process import in_own_process
 from star_edge.progress import Progress
-from star_edge.recipe import LoadedRecipe, recipe_hash, to_yaml
+from star_edge.recipe import LoadedRecipe, load, recipe_hash, to_yaml
 
 RESOLVED = "recipe.resolved.yaml"
 SECONDS_BETWEEN_LOOKS = 0.2
+MOST_SETTINGS = 6  # that one line names
 Details = dict[str, Any]
 
 
@@ -127,7 +129,7 @@ def plan(
         inputs = {name: keys[name] for name in stage.needs}
         key = keys[stage.name] = manifest.stage_key(stage.name, stage.config(loaded), inputs)
         planned.append(PlannedStage(stage, key, _state(folder / stage.name, key)))
-    return planned if take_from is None else _with_taken(planned, folder, take_from, until)
+    return planned if take_from is None else _with_taken(planned, loaded, folder, take_from, until)
 
 
 def _state(folder: Path, key: str) -> Literal["done", "continue", "run"]:
@@ -208,7 +210,9 @@ def _claim(planned: Sequence[PlannedStage], run: Run, *, force: bool) -> None:
         manifest.write_atomic(resolved, text)
 
 
-def _with_taken(planned: Sequence[PlannedStage], folder: Path, other: Path, until: str | None) -> list[PlannedStage]:
+def _with_taken(
+    planned: Sequence[PlannedStage], loaded: LoadedRecipe, folder: Path, other: Path, until: str | None
+) -> list[PlannedStage]:
     """The plan, with what another run can lend.
 
     Keys say that two stages were made from the same settings; draws and minutes still make two results of them. So what
@@ -219,7 +223,7 @@ def _with_taken(planned: Sequence[PlannedStage], folder: Path, other: Path, unti
     for place, item in enumerate(planned):
         name = item.stage.name
         inherited = (reasons[need] for need in item.stage.needs if need in reasons)
-        reason = next(inherited, None) or _why_not_taken(item, folder / name, other / name)
+        reason = next(inherited, None) or _why_not_taken(item, loaded, folder / name, other / name)
         if reason is not None:
             reasons[name] = reason
             item = replace(item, why_not_taken=reason)
@@ -231,12 +235,14 @@ def _with_taken(planned: Sequence[PlannedStage], folder: Path, other: Path, unti
     return found
 
 
-def _why_not_taken(item: PlannedStage, ours: Path, theirs: Path) -> str | None:
+def _why_not_taken(item: PlannedStage, loaded: LoadedRecipe, ours: Path, theirs: Path) -> str | None:
     """What keeps a stage of another run from standing for this run's, where the stages that it needs do."""
     name = item.stage.name
     if not (theirs / manifest.MANIFEST).exists():
         return f"{name} is not finished there"
     if manifest.read_json(theirs / manifest.MANIFEST).get("key") != item.key:
+        if settings := _other_settings(item.stage, loaded, theirs.parent / RESOLVED):
+            return f"{name} has other settings there: {settings}"
         return f"{name} has another key there: other settings, models or rows"
     if not manifest.is_done(theirs, item.key):
         return f"files of {name} are missing or cut short there"
@@ -245,6 +251,46 @@ def _why_not_taken(item: PlannedStage, ours: Path, theirs: Path) -> str | None:
     if item.state == "done" and _files(ours) != _files(theirs):
         return f"{name} has the same settings here, but other files"
     return None
+
+
+def _other_settings(stage: Stage, loaded: LoadedRecipe, resolved: Path) -> str:
+    """The settings of a stage that the recipe of another run has otherwise, by their dotted keys.
+
+    Empty when none is found: models or rows differ under one name, or that recipe was changed behind the stage.
+    """
+
+    def made_from(recipe: Recipe) -> Any:
+        if not stage.needs:  # the models alone, of which the others might have to be fetched
+            return recipe.teacher, recipe.student
+        try:
+            return manifest.plain(stage.config(replace(loaded, recipe=recipe)))
+        except StarEdgeError:  # a file that the other run had
+            return None
+
+    try:
+        theirs = load(resolved).recipe
+    except RecipeError:
+        return ""
+    ours = made_from(loaded.recipe)
+    found = list(_differing(loaded.recipe, theirs, lambda recipe: made_from(recipe) != ours))
+    more = f" and {len(found) - MOST_SETTINGS} more" if len(found) > MOST_SETTINGS else ""
+    return ", ".join(found[:MOST_SETTINGS]) + more
+
+
+def _differing(ours: Any, theirs: Any, matters: Callable[[Any], bool], section: str = "") -> Iterator[str]:
+    """Dotted keys where two sections of a recipe differ, as far as ours with the other value there `matters`."""
+    for each in dataclasses.fields(ours):
+        mine, other = getattr(ours, each.name), getattr(theirs, each.name)
+
+        def matters_with(value: Any, name: str = each.name) -> bool:
+            return matters(replace(ours, **{name: value}))
+
+        if mine == other or not matters_with(other):
+            continue
+        if dataclasses.is_dataclass(mine) and dataclasses.is_dataclass(other):
+            yield from _differing(mine, other, matters_with, f"{section}{each.name}.")
+        else:
+            yield f"{section}{each.name}"
 
 
 def _files(folder: Path) -> Any:

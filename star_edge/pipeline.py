@@ -147,15 +147,16 @@ def _warmup(run: Run, out: Path) -> Details:
     return {"checkpoint": run.save_checkpoint(checkpoint)}
 
 
-def _sim_rl(run: Run, out: Path, *, stage: str, policy: Checkpoint, config: Any, tuning: Any, seed: int) -> Details:
-    if config.steps == 0:
+def _sim_rl(
+    run: Run, out: Path, stage: str, config: Any, policy: Checkpoint, examples: list[Example], *, seed: int
+) -> Details:
+    if config.sim_rl.steps == 0:
         return {"checkpoint": run.save_checkpoint(policy)}
     from star_edge.rl.trainer import run_sim_rl  # TRL brings vLLM along, which takes long
 
-    examples = _examples(run, "train")
     checkpoint = run_sim_rl(
-        config,
-        tuning,
+        config.sim_rl,
+        config.tuning,
         policy,
         examples,
         out,
@@ -169,11 +170,8 @@ def _sim_rl(run: Run, out: Path, *, stage: str, policy: Checkpoint, config: Any,
 
 
 def _adapt(run: Run, out: Path) -> Details:
-    adapt = run.recipe.adapt
-    policy = run.checkpoint("warmup")
-    return _sim_rl(
-        run, out, stage="adapt", policy=policy, config=adapt.sim_rl, tuning=adapt.tuning, seed=run.recipe.seed + 1
-    )
+    policy, examples = run.checkpoint("warmup"), _examples(run, "train")
+    return _sim_rl(run, out, "adapt", run.recipe.adapt, policy, examples, seed=run.recipe.seed + 1)
 
 
 @contextmanager
@@ -251,15 +249,17 @@ def _ckd(run: Run, out: Path) -> Details:
 
 def _student_rl(run: Run, out: Path) -> Details:
     config = run.recipe.sim_rl
-    return _sim_rl(
-        run,
-        out,
-        stage="sim-rl",
-        policy=run.checkpoint("ckd"),
-        config=config.sim_rl,
-        tuning=config.tuning,
-        seed=run.recipe.seed + 4,
-    )
+    skipped = {example.id for rows in _teacher_prompts(run) for example in rows} if config.skip_distilled else set()
+    examples = [
+        example
+        for example in _examples(run, "train")
+        if example.id not in skipped
+        and example.source in (config.sources or (example.source,))
+        and example.kind in (config.kinds or (example.kind,))
+    ]
+    if not examples:
+        raise TrainingError("sim-rl: skip_distilled, sources and kinds of sim_rl leave no row; ask for less in them")
+    return _sim_rl(run, out, "sim-rl", config, run.checkpoint("ckd"), examples, seed=run.recipe.seed + 4)
 
 
 def _merge(run: Run, out: Path) -> Details:

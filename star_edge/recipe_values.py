@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from star_edge.contracts import DataConfig, EvaluateConfig, Recipe
+from star_edge.contracts import DataConfig, EvaluateConfig, Recipe, SimRlConfig
 from star_edge.errors import RecipeError
 
-# Fields are named once, wherever in the recipe they stand; a field that is null is not checked.
+# Fields are named once, wherever in the recipe they stand, or behind a section of their own limit; a field that is null
+# is not checked.
 ABOVE_ZERO = (
     "keep_layers", "limit", "max_prompt_tokens", "max_completion_tokens",  # models and rows
     "rows", "cap", "weight", "max_tools", "every_steps", "every_rl_steps",
@@ -38,6 +39,7 @@ LIMITS: Mapping[str, tuple[Callable[[float], bool], str]] = MappingProxyType(
         **dict.fromkeys(REWARDS, (lambda value: -1 <= value <= 1, "between -1 and 1")),
         **dict.fromkeys(SHARES, (lambda value: 0 <= value <= 1, "between 0 and 1")),
         **dict.fromkeys(MIX_SHARES, (lambda value: 0 <= value <= 1, "between 0 and 1")),
+        "sim_rl.rollouts": (lambda value: value >= 2, "at least 2"),  # completions are compared within their group
     }
 )
 LARGEST_SEED = 2**32 - 1000
@@ -52,15 +54,11 @@ def check_values(recipe: Recipe, label: str) -> None:
     Raises: RecipeError: one line with the dotted key.
     """
     for key, value in numbers(recipe):
-        if problem := _problem(key.rpartition(".")[2], value):
+        if problem := _problem(key, value):
             raise RecipeError(f"recipe {label}: {key} is {value}; it must be {problem}")
     for name, config in {"adapt.sim_rl": recipe.adapt.sim_rl, "sim_rl.sim_rl": recipe.sim_rl.sim_rl}.items():
-        if config.steps > 0 and config.rollouts < 2:
-            raise RecipeError(f"recipe {label}: {name}.rollouts is {config.rollouts}; a group needs at least 2")
-        if config.vllm_server is not None and not re.fullmatch(r"[\w.-]+:\d+", config.vllm_server):
-            raise RecipeError(
-                f"recipe {label}: {name}.vllm_server is {config.vllm_server!r}; write host:port, such as 10.0.0.2:8000"
-            )
+        if problem := _sim_rl_problem(config):
+            raise RecipeError(f"recipe {label}: {name}.{problem}")
     if recipe.student.chat_template == "student":
         raise RecipeError(f"recipe {label}: student.chat_template is student; that is for the teacher, choose another")
     if recipe.cache.labels and recipe.cache.prompts is None:
@@ -90,6 +88,22 @@ def numbers(part: Any, key: str = "") -> Iterator[tuple[str, float]]:
             yield from numbers(item, f"{key}.{place}")
     elif isinstance(part, (int, float)) and not isinstance(part, bool):
         yield key, part
+
+
+def limit_of(key: str) -> tuple[Callable[[float], bool], str] | None:
+    """The limit of a dotted key: what holds for it, and in words. One for its section goes before one for its name."""
+    section, _, field = key.rpartition(".")
+    return LIMITS.get(f"{section.rpartition('.')[2]}.{field}") or LIMITS.get(field)
+
+
+def _sim_rl_problem(config: SimRlConfig) -> str | None:
+    """What a Sim-RL section asks for and cannot have, from its key on, or None."""
+    low, high = config.group_reward_min, config.group_reward_max
+    if low is not None and high is not None and low >= high:
+        return f"group_reward_min is {low} and group_reward_max {high}; no group lies between, so lower the first"
+    if config.vllm_server is not None and not re.fullmatch(r"[\w.-]+:\d+", config.vllm_server):
+        return f"vllm_server is {config.vllm_server!r}; write host:port, such as 10.0.0.2:8000"
+    return None
 
 
 def _data_problem(data: DataConfig) -> str | None:
@@ -123,11 +137,11 @@ def _evaluate_problem(config: EvaluateConfig) -> str | None:
     return None
 
 
-def _problem(field: str, value: float) -> str | None:
+def _problem(key: str, value: float) -> str | None:
     """What the value must be, or None when it is."""
     if not math.isfinite(value):
         return "a finite number"
-    if field == "seed" and value > LARGEST_SEED:
+    if key.rpartition(".")[2] == "seed" and value > LARGEST_SEED:
         return f"at most {LARGEST_SEED}"
-    holds, wanted = LIMITS.get(field, (None, ""))
+    holds, wanted = limit_of(key) or (None, "")
     return wanted if holds is not None and not holds(value) else None

@@ -4,14 +4,16 @@ For an output file rows.jsonl:
 
 rows.samples.jsonl      every completion; a killed run goes on behind the last whole batch
 rows.samples.key.json   what made them; other completions are refused
+
+A second round of prompts, made of what the first gave, has a file of its own name in place of `samples`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -19,7 +21,7 @@ from typing import Any, Literal, Protocol
 from filelock import FileLock, Timeout
 
 from star_edge.answering.backend import AnswerConfig
-from star_edge.answering.checkpoint import choose_backend, find_checkpoint, plain_folder
+from star_edge.answering.checkpoint import FoundCheckpoint, choose_backend, find_checkpoint, plain_folder
 from star_edge.contracts import Checkpoint, Example, Generation
 from star_edge.data.chat import ChatCodec
 from star_edge.data.lengths import chunks
@@ -60,12 +62,12 @@ class SamplingConfig:
 
 
 class Sampler(Protocol):
-    """A model that draws `samples` completions a prompt; a batch and a seed decide them."""
+    """A model that draws `config.samples` completions a prompt; a batch and a seed decide them."""
 
     codec: ChatCodec
     batch_size: int
 
-    def sample(self, prompts: Sequence[Sequence[int]], *, seed: int) -> Sequence[Sequence[Any]]:
+    def sample(self, prompts: Sequence[Sequence[int]], config: SamplingConfig, *, seed: int) -> Sequence[Sequence[Any]]:
         """For each prompt its completions: token `ids`, with the end token when one `stopped` by itself."""
         ...
 
@@ -84,17 +86,23 @@ def samples_of(
     force: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, list[Sample]]:
-    """The samples of each prompt by its id; drawn where `out` has none yet.
+    """The samples of each prompt by its id; drawn where `out` has none yet. As `drawing` and `Drawing.samples`."""
+    with drawing(model, config, out, force=force, progress=progress) as open_drawing:
+        return open_drawing.samples(prompts, limit=limit)
+
+
+@contextmanager
+def drawing(
+    model: str, config: SamplingConfig, out: Path, *, force: bool = False, progress: Progress | None = None
+) -> Iterator[Drawing]:
+    """A model to draw from, loaded when the first completion is due and freed at the end.
 
     Args:
-        prompts: under ids of their own; all of a file, for its samples are those of the whole.
         model: folder, adapter folder, hub id or `.gguf` file.
-        out: the file that will be made of them; they are kept beside it.
-        limit: draw for the first so many. A later call with more of them asks only the new ones.
+        out: the file that will be made of the completions; they are kept beside it.
         force: throw away completions that were drawn otherwise, and write over `out`.
     Raises:
-        ArtifactError: `out` is there already or named as compressed, its completions were drawn otherwise, or another
-            process works there.
+        ArtifactError: `out` is there already or named as compressed, or another process works there.
         StarEdgeError: the model cannot be found, loaded or run; completions so far stay.
     """
     if out.suffix == ".gz":
@@ -105,24 +113,90 @@ def samples_of(
     kind, device = choose_backend(found, AnswerConfig(backend=config.backend, device=config.device))
     if kind == "file":
         raise EvaluationError(f"{found.path}: a bundle is not sampled from; give the checkpoint it was exported from")
-    settings = {"checkpoint": found.fingerprint, "data": hash_json(prompts), "backend": kind, "device": device}
-    drawing = {name: str(getattr(config, name)) for name in ("samples", "temperature", "max_new_tokens", "seed")}
-    samples = out.with_suffix(".samples.jsonl")
-    samples.parent.mkdir(parents=True, exist_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
     try:
         with (
-            FileLock(samples.with_suffix(".lock"), timeout=0),
-            closing(OutputFile(samples, {**settings, **drawing}, force=force)) as file,
+            FileLock(out.with_suffix(".samples.lock"), timeout=0),
+            closing(Drawing(found, kind == "vllm", device, config, out, force, or_quiet(progress))) as opened,
         ):
+            yield opened
+    except Timeout:
+        raise ArtifactError(f"{out}: another star-edge is working there; wait for it to end") from None
+
+
+class Drawing:
+    """Completions of one model; `drawing` opens it."""
+
+    def __init__(
+        self,
+        found: FoundCheckpoint,
+        by_vllm: bool,
+        device: str,
+        config: SamplingConfig,
+        out: Path,
+        force: bool,
+        progress: Progress,
+    ) -> None:
+        self._found, self._by_vllm, self._device = found, by_vllm, device
+        self._config, self._out, self._force, self._progress = config, out, force, progress
+        self._sampler: Sampler | None = None
+        self._context = 0
+        self._scratch = tempfile.TemporaryDirectory(prefix="star-edge-")  # holds the model while it is drawn from
+
+    def close(self) -> None:
+        """Free the model."""
+        with self._scratch:
+            if self._sampler is not None:
+                self._sampler.close()
+
+    def samples(
+        self,
+        prompts: Sequence[Example],
+        *,
+        limit: int | None = None,
+        config: SamplingConfig | None = None,
+        name: str = "samples",
+        made_of: str | None = None,
+    ) -> dict[str, list[Sample]]:
+        """The samples of each prompt by its id; drawn where the file of that name has none yet.
+
+        Args:
+            prompts: under ids of their own; all of a file, for its samples are those of the whole.
+            limit: draw for the first so many. A later call with more of them asks only the new ones.
+            config: how these are drawn, by default as the others.
+            made_of: a hash of what the prompts come from, by default of the prompts. With one of its own, prompts may
+                come and go between two calls; the same id must then mean the same prompt.
+        Raises:
+            ArtifactError: the file's completions were drawn otherwise.
+            StarEdgeError: the model cannot be loaded or run; completions so far stay.
+        """
+        config = config or self._config
+        backend = "vllm" if self._by_vllm else "transformers"
+        key = {
+            "checkpoint": self._found.fingerprint,
+            "data": made_of or hash_json(prompts),
+            "backend": backend,
+            "device": self._device,
+            **{each: str(getattr(config, each)) for each in ("samples", "temperature", "max_new_tokens", "seed")},
+        }
+        path = self._out.with_suffix(f".{name}.jsonl")
+        with closing(OutputFile(path, key, force=self._force)) as file:
             wanted = prompts[:limit]
             open_prompts = [example for example in wanted if not _is_sampled(example, config, file)]
             if open_prompts:
-                with tempfile.TemporaryDirectory(prefix="star-edge-") as scratch:
-                    folder = plain_folder(found, "auto", Path(scratch))
-                    _sample(open_prompts, folder, kind == "vllm", device, config, file, or_quiet(progress))
-            return {example.id: [file.rows[name] for name in _names(example, config)] for example in wanted}
-    except Timeout:
-        raise ArtifactError(f"{out}: another star-edge is working there; wait for it to end") from None
+                _sample(open_prompts, self._loaded(), self._context, config, file, self._progress)
+            return {example.id: [file.rows[each] for each in _names(example, config)] for example in wanted}
+
+    def _loaded(self) -> Sampler:
+        if self._sampler is None:
+            folder = plain_folder(self._found, "auto", Path(self._scratch.name))
+            self._context = int(read_model_json(folder, CONFIG)["max_position_embeddings"])
+            self._sampler = (
+                _VllmSampler(folder, self._config, self._context)
+                if self._by_vllm
+                else _TorchSampler(folder, self._device, self._config)
+            )
+        return self._sampler
 
 
 def _names(example: Example, config: SamplingConfig) -> list[str]:
@@ -135,24 +209,21 @@ def _is_sampled(example: Example, config: SamplingConfig, file: OutputFile) -> b
 
 def _sample(
     prompts: Sequence[Example],
-    folder: Path,
-    by_vllm: bool,
-    device: str,
+    sampler: Sampler,
+    context: int,
     config: SamplingConfig,
     file: OutputFile,
     progress: Progress,
 ) -> None:
     """Ask in batches of like length, the shortest first: a kill leaves the same batches, and so the same draws."""
-    context = int(read_model_json(folder, CONFIG)["max_position_embeddings"])
-    sampler = _VllmSampler(folder, config, context) if by_vllm else _TorchSampler(folder, device, config)
-    with closing(sampler), closing(progress.bar("sample", len(prompts))) as bar:
+    with closing(progress.bar("sample", len(prompts))) as bar:
         encoded = sampler.codec.prompts_ids(prompts)
         order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
         done = 0
         for batch in chunks(order, sampler.batch_size):
             names = [name for index in batch for name in _names(prompts[index], config)]
             room = [index for index in batch if len(encoded[index]) + config.max_new_tokens <= context]
-            drawn = sampler.sample([encoded[index] for index in room], seed=_seed(config.seed, names))
+            drawn = sampler.sample([encoded[index] for index in room], config, seed=_seed(config.seed, names))
             found = dict(zip(room, drawn, strict=True))
             for index in batch:
                 _keep(prompts[index], len(encoded[index]), found.get(index), sampler.codec, config, file)
@@ -196,11 +267,10 @@ class _TorchSampler:
 
         dtype = "bfloat16" if device != "cpu" and torch.cuda.is_bf16_supported() else "float32"
         self._loaded = load(Checkpoint(folder, "sample"), device=device, dtype=dtype)
-        self._config = config
         self.codec = ChatCodec(self._loaded.tokenizer, self._loaded.template)
         self.batch_size = max(1, config.rows_per_forward // config.samples)
 
-    def sample(self, prompts: Sequence[Sequence[int]], *, seed: int) -> Sequence[Sequence[Any]]:
+    def sample(self, prompts: Sequence[Sequence[int]], config: SamplingConfig, *, seed: int) -> Sequence[Sequence[Any]]:
         import torch
 
         from star_edge.models.sampling import sample
@@ -210,9 +280,9 @@ class _TorchSampler:
         return sample(
             self._loaded,
             prompts,
-            copies=self._config.samples,
-            temperature=self._config.temperature,
-            max_new_tokens=self._config.max_new_tokens,
+            copies=config.samples,
+            temperature=config.temperature,
+            max_new_tokens=config.max_new_tokens,
             generator=torch.Generator(self._loaded.device).manual_seed(seed),
         )
 
@@ -230,13 +300,11 @@ class _VllmSampler:
 
         self.codec = ChatCodec(load_tokenizer(folder), read_template(folder))
         self.batch_size = VLLM_PROMPTS if config.seeded_requests else VLLM_UNSEEDED_PROMPTS
-        self._config = config
         self._engine = VllmEngine(folder, max_model_len=context, seeded_requests=config.seeded_requests)
 
-    def sample(self, prompts: Sequence[Sequence[int]], *, seed: int) -> Sequence[Sequence[Any]]:
+    def sample(self, prompts: Sequence[Sequence[int]], config: SamplingConfig, *, seed: int) -> Sequence[Sequence[Any]]:
         if not prompts:
             return []
-        config = self._config
         return self._engine.sample(
             prompts,
             copies=config.samples,

@@ -14,7 +14,7 @@ import click
 
 from star_edge.contracts import Recipe
 from star_edge.recipe import value_text
-from star_edge.recipe_values import LIMITS
+from star_edge.recipe_values import limit_of
 
 HEAD = """\
 # Recipe keys
@@ -74,17 +74,17 @@ def _section(kind: Any, paths: list[str]) -> str:
     heading = ", ".join(f"`{path}`" for path in paths if path) or "The recipe"
     hints, told = typing.get_type_hints(kind), meanings(kind)
     rows = [
-        f"| `{field.name}` | {_type(hints[field.name], field.name)} | {_default(field)} | {told[field.name]} |"
-        for field in dataclasses.fields(kind)
+        f"| `{each.name}` | {_type(hints[each.name], paths[0], each.name)} | {_default(each)} | {told[each.name]} |"
+        for each in dataclasses.fields(kind)
     ]
     assert all(row.count("|") == 5 for row in rows), f"{kind.__name__}: a '|' in a docstring breaks the table"
     table = "\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *rows])
     return f"## {heading}\n{_docstring(kind)[0]}\n\n{table}\n"
 
 
-def _type(kind: Any, key: str) -> str:
-    """A field's type in words, with the limit that `recipe_values` sets to numbers of its name."""
-    limit = LIMITS.get(key)
+def _type(kind: Any, section: str, key: str) -> str:
+    """A field's type in words, with the limit that `recipe_values` sets to such a key of the section."""
+    limit = limit_of(f"{section}.{key}")
     return _words(kind) if limit is None else f"{_words(kind)}, {limit[1]}"
 
 

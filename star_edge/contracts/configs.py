@@ -334,10 +334,16 @@ class StudentRlConfig:
 
     tuning: which of the student's weights learn; LoRA goes on with the adapter that distillation left.
     sim_rl: settings of Sim-RL.
+    skip_distilled: leave out the rows whose prompts `cache` asks.
+    sources: rows of these sources alone, each the name of a file under `data.train` without its suffixes; [] takes all.
+    kinds: rows of these kinds alone, such as single, multiple, parallel or irrelevance; [] takes all.
     """
 
     tuning: TuningConfig = field(default_factory=TuningConfig)
     sim_rl: SimRlConfig = field(default_factory=SimRlConfig)
+    skip_distilled: bool = False
+    sources: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

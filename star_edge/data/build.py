@@ -138,10 +138,12 @@ class _Build:
         if tools is not None:
             # What the held-out rows call shall stay unseen; as a distractor it would be shown.
             tools = tools.without(name for rows in held for example in rows for name in called_tools(example))
-        kept = self.with_forms(mixed(held), config.format_share)
+        plain = mixed(held)
+        kept = self.with_forms(plain, config.format_share)
         pools = self.pools_apart(pools, kept)
         mixer = Mixer(config, self.reader, tools=tools, seed=self.seed)
         train, counts = mixer.mix([Pool(rows, source.weight) for source, rows in pools])
+        counts.formatted_heldout_rows = sum(row is not before for row, before in zip(kept, plain, strict=True))
         for tally in tallies:
             tally.settle()
         self.check_bad_share()

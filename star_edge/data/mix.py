@@ -37,7 +37,10 @@ class Pool:
 
 @dataclass(slots=True)
 class MixCounts:
-    """What a mix came to. `quotas`: kind -> rows wanted and given; near misses count among the irrelevance rows."""
+    """What a mix came to. `quotas`: kind -> rows wanted and given; near misses count among the irrelevance rows.
+
+    formatted_rows, formatted_heldout_rows: training and held-out rows whose descriptions got forms.
+    """
 
     wanted_rows: int
     wanted_near_miss: int
@@ -49,6 +52,7 @@ class MixCounts:
     rows_too_long_for_distractors: int = 0
     masked_rows: int = 0
     formatted_rows: int = 0
+    formatted_heldout_rows: int = 0
 
 
 class Mixer:

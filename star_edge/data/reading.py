@@ -249,5 +249,6 @@ def find_file(name: str, recipe_folder: Path, data_folder: str | None = None) ->
     first = f"{data_folder}, " if data_folder is not None else ""
     raise DataError(
         f"{named}: no such file in {first}{recipe_folder}, the working directory or the recipes of star-edge; "
-        "paths in a recipe begin in its own folder, or in data.folder (--set data.folder=PATH)"
+        "paths in a recipe begin in its own folder, or in data.folder (--set data.folder=PATH); "
+        "see the recipe's first lines and docs/data.md for how it is made"
     )

@@ -110,7 +110,10 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
             f"{_number(mix['rows_too_long_for_distractors'])} rows had no room for theirs"
         )
         lines.append(f"rows under masked names: {_number(mix['masked_rows'])}")
-        lines.append(f"rows whose descriptions ask for a form of their values: {_number(mix['formatted_rows'])}")
+        lines.append(
+            f"rows whose descriptions ask for a form of their values: {_number(mix['formatted_rows'])} of training, "
+            f"{_number(mix['formatted_heldout_rows'])} held-out"
+        )
     between = summary["overlap"]
     lines.append(f"overlap of training with held-out rows: {between['exact']} exact, {between['ngram']} 13-word")
     for name, found in summary["overlap_with"].items():

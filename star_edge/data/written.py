@@ -1,13 +1,15 @@
 """Rows that a model writes: a call of a given function, and what a person would have said to get exactly that call.
 
 The model is shown some functions with a call and a request each, of rows that are there, and goes on for a function of
-a pool: arguments first, then the words. A pair is kept when the arguments fit the function's schema and the words say
-every value, so that the call can be read off them; what cannot be checked so is dropped, right or not.
+a pool: arguments first, then the words. Then it is asked the other way round, for the arguments that the words mean. A
+pair is kept when the arguments fit the function's schema, have their numbers and most of their words in the request,
+and come back the same: round-trip consistency as of Alberti et al. (arXiv 1906.05416), for calls.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import random
 import re
@@ -29,8 +31,19 @@ SOURCE = "written"
 SHOTS = 3
 LONGEST_SHOT = 700  # characters of a shown function and its request: three fit beside the one that is asked for
 SHORTEST_REQUEST, LONGEST_REQUEST = 12, 400
+OPTIONAL_SHARE = 0.4  # of optional parameters that a request mentions: where all are, a reader learns to fill all
 _ANSWER = re.compile(r"\s*Arguments:\s*(?=\{)")
 _PERSON = re.compile(r"\s*Person:\s*(\S[^\n]*)")
+_STEM = 4  # letters by which two forms of a word are taken for one
+_CODE = re.compile(r"[A-Za-z]{1,3}")
+_NUMBER_WORDS = (
+    "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
+    "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
+)  # fmt: skip
+_MONTHS = (
+    "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
+    "december",
+)  # fmt: skip
 _SIZES = (2, 2, 3, 4)  # calls of a joined row
 _JOINED = ("{0} Also, {1}", "{0} And then: {1}", "{0}\n{1}", "First: {0} Second: {1}", "{0} After that, {1}")
 
@@ -65,19 +78,57 @@ def asking(tools: Sequence[Tool], shots: Sequence[Shot], *, seed: int) -> list[E
 
 
 def _asked(tool: Tool, shots: Sequence[Shot], id: str, seed: int) -> Example:
-    drawn = draws(seed, "shots", id).sample(list(shots), min(SHOTS, len(shots)))
     shown = "".join(
         f"Function: {_shown(shot.tool)}\nArguments: {_json(shot.arguments)}\nPerson: {shot.request}\n\n"
-        for shot in drawn
+        for shot in _drawn(shots, id, seed)
     )
+    names = wanted_parameters(tool, id, seed)
+    values = f"with realistic values of your own for {', '.join(names)} and nothing else" if names else "which are {}"
     text = (
         "Each function below is followed by the arguments of one call, and by what a person had said to an assistant "
-        "that made exactly this call. The person says every value in plain words, and never the names of the function "
-        f"or its parameters.\n\n{shown}Function: {_shown(tool)}\n\nContinue for this last function: one line that "
-        "begins with Arguments, with realistic values of your own, and one line that begins with Person."
+        "that made exactly this call. The person says every value as people do (March 5th, 2024 for 2024-03-05, 6:30 "
+        "in the evening for 18:30, Spanish for es, US dollars for USD, a wish for true), and never the names "
+        f"of the function or its parameters.\n\n{shown}Function: {_shown(tool)}\n\n"
+        f"Continue for this last function: one line that begins with Arguments, {values}, and one line that begins "
+        "with Person."
     )
-    turns = ({"role": "user", "content": text}, {"role": "assistant", "content": ""})
-    return Example(id, SOURCE, turns, ())
+    return _prompt(id, text)
+
+
+def wanted_parameters(tool: Tool, id: str, seed: int) -> list[str]:
+    """The parameters that a request for this function is to mention: all required ones, and some of the others."""
+    parameters = tool["parameters"]
+    chance = draws(seed, "parameters", id)
+    return [
+        name
+        for name in parameters.get("properties", {})
+        if chance.random() < OPTIONAL_SHARE or name in parameters.get("required", ())
+    ]
+
+
+def reading(row: Example, shots: Sequence[Shot], *, seed: int) -> Example:
+    """A prompt that asks for the arguments which a written row's request means."""
+    tool, request = row.tools[0], row.prompt[0]["content"]
+    shown = "".join(
+        f"Function: {_shown(shot.tool)}\nPerson: {shot.request}\nArguments: {_json(shot.arguments)}\n\n"
+        for shot in _drawn(shots, row.id, seed)
+    )
+    text = (
+        "Each function below is followed by what a person said to an assistant, and by the arguments of the call that "
+        "it made. They hold what the person said, written as the descriptions ask for it, and no parameter of which "
+        f"nothing was said.\n\n{shown}Function: {_shown(tool)}\nPerson: {request}\n\nContinue for this last function "
+        "with one line that begins with Arguments."
+    )
+    # Another request under the same number is another prompt.
+    return _prompt(f"{row.id} {hashlib.sha256(request.encode()).hexdigest()[:12]}", text)
+
+
+def _prompt(id: str, text: str) -> Example:
+    return Example(id, SOURCE, ({"role": "user", "content": text}, {"role": "assistant", "content": ""}), ())
+
+
+def _drawn(shots: Sequence[Shot], id: str, seed: int) -> list[Shot]:
+    return draws(seed, "shots", id).sample(list(shots), min(SHOTS, len(shots)))
 
 
 def _shown(tool: Tool) -> str:
@@ -91,36 +142,56 @@ def _json(value: Any) -> str:
 # ------------------------------------------------------------------------------------------------------- reading
 
 
-def read_written(tool: Tool, text: str, id: str) -> Example | None:
-    """A completion of `asking` as a row, or None where it cannot be trusted."""
-    found = _parsed(text)
-    if found is None:
+def read_written(tool: Tool, text: str, id: str, wanted: Sequence[str]) -> Example | None:
+    """A completion of `asking` as a row, or None where it cannot be right.
+
+    Args:
+        wanted: the parameters that were asked for; a call with others is not kept.
+    """
+    begin = _ANSWER.match(text)
+    found = _value(text, begin.end()) if begin else None
+    said = _PERSON.match(text, found[1]) if found else None
+    if found is None or said is None or text[said.end() :].strip():
         return None
-    arguments, request = found
-    properties = tool["parameters"].get("properties", {})
-    required = set(tool["parameters"].get("required", ()))
-    # Values that nobody said: of an optional parameter the call is as right without it, if it was only the default.
-    silent = [name for name, value in arguments.items() if not is_said(value, request)]
-    if any(name in required or arguments[name] != properties.get(name, {}).get("default") for name in silent):
+    request = said.group(1).strip().strip('"')
+    arguments = _without_defaults(found[0], tool)
+    if not arguments.keys() <= set(wanted) or not fits(arguments, tool["parameters"]):
         return None
-    arguments = {name: value for name, value in arguments.items() if name not in silent}
-    if not fits(arguments, tool["parameters"]) or not _is_natural(request, tool["name"]):
+    if not all(can_be_read(value, request) for value in arguments.values()) or not _is_natural(request, tool["name"]):
         return None
     return _row(id, request, [{"name": tool["name"], "arguments": arguments}], [tool])
 
 
-def _parsed(text: str) -> tuple[dict[str, Any], str] | None:
-    """Arguments and request, or None when the two lines are not there."""
-    if (begin := _ANSWER.match(text)) is None:
-        return None
+def reads_back(row: Example, text: str) -> bool:
+    """Whether a completion of `reading` has the row's arguments, defaults of optional parameters aside."""
+    begin = _ANSWER.match(text)
+    found = _value(text, begin.end()) if begin else None
+    if found is None or text[found[1] :].strip():
+        return False
+    meant = dict(row.target_calls[0].arguments)
+    return json.dumps(_without_defaults(found[0], row.tools[0]), sort_keys=True) == json.dumps(meant, sort_keys=True)
+
+
+def _value(text: str, begin: int) -> tuple[dict[str, Any], int] | None:
+    """A JSON object and where it ends, or None."""
     try:
-        arguments, end = strict_json.read_value(text, begin.end())
+        value, end = strict_json.read_value(text, begin)
     except ValueError:
         return None
-    said = _PERSON.match(text, end)
-    if said is None or text[said.end() :].strip():
-        return None
-    return arguments, said.group(1).strip().strip('"')
+    return (value, end) if isinstance(value, dict) else None
+
+
+def _without_defaults(arguments: Mapping[str, Any], tool: Tool) -> dict[str, Any]:
+    """Without optional parameters at their default: the call is as right without them."""
+    parameters = tool["parameters"]
+    properties, required = parameters.get("properties", {}), parameters.get("required", ())
+
+    def is_due(name: str, value: Any) -> bool:
+        schema = properties.get(name)
+        default = schema.get("default") if isinstance(schema, Mapping) else None
+        return name in required or default is None or value != default
+
+    return {name: value for name, value in arguments.items() if is_due(name, value)}
 
 
 def fits(arguments: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
@@ -143,10 +214,49 @@ def _has_null(value: Any) -> bool:
     return any(map(_has_null, value)) if isinstance(value, list) else value is None
 
 
-def is_said(value: Any, request: str) -> bool:
-    """Whether every text and number in a value stands in the request; truth values cannot be looked for and are not."""
-    spoken = f" {_plain(request)} "
-    return all(f" {_plain(leaf)} " in spoken for leaf in _leaves(value))
+def can_be_read(value: Any, request: str) -> bool:
+    """Whether a request may mean a value: each of its texts is said, or has its numbers and half of its words there.
+
+    Numbers may be said as words, as months or on a clock of twelve hours, words in another form; codes of up to three
+    letters and truth values cannot be looked for.
+    """
+    return all(_is_said(leaf, request) or _is_likely(leaf, request) for leaf in _leaves(value))
+
+
+def _is_said(leaf: str, request: str) -> bool:
+    return f" {_plain(leaf)} " in f" {_plain(request)} "
+
+
+def _is_likely(leaf: str, request: str) -> bool:
+    if _CODE.fullmatch(leaf):
+        return True
+    if not _numbers(leaf) <= _spoken_numbers(request):
+        return False
+    words = [word[:_STEM] for word in _letters(leaf) if len(word) >= _STEM]
+    heard = {word[:_STEM] for word in _letters(request)}
+    if not words:
+        return bool(_numbers(leaf))
+    return 2 * sum(word in heard for word in words) >= len(words)
+
+
+def _numbers(text: str) -> set[float]:
+    """Numbers of digits; parts of dates and clocks are numbers of their own, and signs are not looked at."""
+    return {float(found) for found in re.findall(r"\d+(?:\.\d+)?", re.sub(r"(?<=\d),(?=\d{3}\b)", "", text))}
+
+
+def _spoken_numbers(request: str) -> set[float]:
+    numbers = _numbers(request)
+    words = _letters(request)
+    numbers |= {
+        float(number) for each in (_NUMBER_WORDS, _MONTHS) for number, word in enumerate(each, 1) if word in words
+    }
+    if re.search(r"\bp\.?m\b|afternoon|evening|tonight|o'clock", request, re.IGNORECASE):
+        numbers |= {number + 12 for number in numbers if number < 12}
+    return numbers | {0.0} if re.search(r"\b[ap]\.?m\b|o'clock|midnight|zero", request, re.IGNORECASE) else numbers
+
+
+def _letters(text: str) -> list[str]:
+    return re.findall(r"[^\W\d_]+", text.casefold())
 
 
 def _leaves(value: Any) -> Iterator[str]:

@@ -66,6 +66,7 @@ def sample(
 
     Args:
         prompts: token ids.
+        temperature: 0 takes the most likely token.
         generator: on the model's device; it decides every draw.
         top_k: log-probabilities kept a position, clamped to the tokenizer's vocabulary. Rows of the head beyond that
             vocabulary (padding) are never sampled and never kept, but their mass stays in the normaliser.
@@ -74,6 +75,13 @@ def sample(
     with decoding_attention(loaded.model):
         samples = _sample(loaded, prompts, copies, temperature, max_new_tokens, generator, top_k)
     return [samples[start : start + copies] for start in range(0, len(samples), copies)]
+
+
+def _pick(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+    """One token a row, [rows, 1], of logits [rows, vocabulary]."""
+    if temperature == 0:
+        return logits.argmax(dim=-1, keepdim=True)
+    return torch.multinomial((logits / temperature).softmax(dim=-1), 1, generator=generator)
 
 
 def _sample(
@@ -98,7 +106,7 @@ def _sample(
     live = list(range(rows))
     for step in range(max_new_tokens):
         kept.read(logits, live, step, vocabulary)
-        picked = torch.multinomial((logits[:, :vocabulary] / temperature).softmax(dim=-1), 1, generator=generator)
+        picked = _pick(logits[:, :vocabulary], temperature, generator)
         places = []
         for place, (row, token) in enumerate(zip(live, picked[:, 0].tolist(), strict=True)):
             ids[row].append(token)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from star_edge.answering.writing import Written
 from star_edge.cli import main
 from star_edge.contracts import Example
 
@@ -105,3 +106,33 @@ def test_what_is_read_is_never_written_over(verb: str, tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["data", verb, *missing, "--model", "none", "--out", str(there), "--force"])
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
     assert "none.jsonl" in result.stderr
+
+
+@pytest.mark.parametrize("verb", ["label", "write"])
+def test_vllm_without_a_gpu_is_refused_in_words_of_options_that_are_there(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    rows, tools = write(tmp_path / "rows.jsonl", WRAPPED), write(tmp_path / "tools.jsonl", TOOL["function"])
+    given = {"label": [str(rows)], "write": [str(tools), "--like", str(rows)]}[verb]
+    given += ["--model", "none", "--out", str(tmp_path / "out.jsonl"), "--backend", "vllm"]
+    result = CliRunner().invoke(main, ["data", verb, *given])
+
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "Error: --backend vllm: torch sees no GPU here; give --backend transformers, or leave it out\n"
+    )
+
+
+@pytest.mark.parametrize(("without_room", "end"), [(0, "samples kept\n"), (3, "samples kept, 3 functions too long\n")])
+def test_functions_without_room_are_told_where_there_are_any(
+    without_room: int, end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = Written(rows=2, functions=2, samples=9, kept=4, without_room=without_room)
+    monkeypatch.setattr("star_edge.answering.writing.write_rows", lambda *_, **__: done)
+    rows, tools = write(tmp_path / "rows.jsonl", WRAPPED), write(tmp_path / "tools.jsonl", TOOL["function"])
+    given = [str(tools), "--like", str(rows), "--model", "none", "--out", str(tmp_path / "out.jsonl")]
+    result = CliRunner().invoke(main, ["data", "write", *given])
+
+    assert result.exit_code == 0, result.output
+    assert result.stdout.endswith(end)

@@ -8,16 +8,17 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock
 
 from star_edge import engine, manifest, pipeline
-from star_edge.contracts import DataConfig, ModelConfig, Recipe, SourceConfig
+from star_edge.contracts import DataConfig, Example, ModelConfig, Recipe, SourceConfig, StudentRlConfig, WatchConfig
 from star_edge.engine import Details, Run, Stage
 from star_edge.errors import ArtifactError, TrainingError
 from star_edge.progress import Progress
-from star_edge.recipe import LoadedRecipe
+from star_edge.recipe import LoadedRecipe, load, to_yaml, value_text
 
 
 def loaded(seed: int = 1) -> LoadedRecipe:
@@ -216,7 +217,7 @@ def finish_first_otherwise(one: Path, two: Path) -> None:
     ("change", "seed", "reason"),
     [
         (lambda one, _: shutil.rmtree(one / "second"), 1, "second is not finished there"),
-        (lambda *_: None, 2, "second has another key there: other settings, models or rows"),
+        (lambda *_: None, 2, "second has other settings there: seed"),
         (lambda one, _: (one / "second" / "result").unlink(), 1, "files of second are missing or cut short there"),
         (begin_second, 1, "second is already begun here"),
         (finish_first_otherwise, 1, "first has the same settings here, but other files"),
@@ -240,6 +241,54 @@ def test_one_line_says_why_the_first_stage_is_not_taken(
     assert engine.first_not_taken(pipeline.plan(two.loaded, two.folder, take_from=one.folder), one.folder) == line
     pipeline.execute(two, take_from=one.folder)
     assert [told for told in capsys.readouterr().err.splitlines() if "not taken" in told] == [line]
+
+
+THEIRS = {
+    "teacher.source": "owner/model",  # which nothing may fetch
+    "adapt.sim_rl.lr": 1e-5,
+    "cache.rollouts": 5,
+    "distill.optimizer.lr": 1e-5,
+    "distill.tail_top_m": 7,
+    "watch.rows": 5,
+    "watch.every_rl_steps": 5,
+}
+
+
+@pytest.mark.parametrize(
+    ("stage", "settings"),
+    [
+        ("base", "teacher.source"),
+        ("warmup", "watch.rows"),
+        ("adapt", "adapt.sim_rl.lr, watch.every_rl_steps, watch.rows"),
+        ("cache", "cache.rollouts"),
+        ("ckd", "distill.optimizer.lr, distill.tail_top_m, watch.rows"),
+        ("merge", ""),
+    ],
+)
+def test_settings_that_a_stage_has_otherwise_are_named(tmp_path: Path, stage: str, settings: str) -> None:
+    path, resolved = tmp_path / "tiny.yaml", tmp_path / engine.RESOLVED
+    path.write_text(to_yaml(replace(loaded().recipe, watch=WatchConfig())))
+    resolved.write_text(to_yaml(load(path, [f"{key}={value_text(value)}" for key, value in THEIRS.items()]).recipe))
+    (found,) = (each for each in pipeline.STAGES if each.name == stage)
+    assert sorted(engine._other_settings(found, load(path), resolved).split(", ")) == settings.split(", ")
+
+
+def test_the_first_settings_are_named_and_the_others_counted(tmp_path: Path) -> None:
+    stage = replace(pipeline.STAGES[1], config=lambda item: item.recipe.validate)
+    keys = ["cases", "threads", "max_new_tokens", "rows_per_forward", "gates.size_mib", "gates.ttft_ms"]
+    (tmp_path / "tiny.yaml").write_text(to_yaml(loaded().recipe))
+    theirs = load(tmp_path / "tiny.yaml", [f"validate.{key}=99" for key in [*keys, "gates.decode_tok_s"]])
+    (tmp_path / engine.RESOLVED).write_text(to_yaml(theirs.recipe))
+    named = ", ".join(f"validate.{key}" for key in keys)
+    assert engine._other_settings(stage, loaded(), tmp_path / engine.RESOLVED) == f"{named} and 1 more"
+
+
+@pytest.mark.parametrize("text", ["", None], ids=["a recipe of another version", "the same recipe"])
+def test_another_key_is_told_where_no_setting_is_found(ran: list[str], tmp_path: Path, text: str | None) -> None:
+    pipeline.execute(Run(loaded(1), tmp_path / "one", "cpu"))
+    (tmp_path / "one" / engine.RESOLVED).write_text(to_yaml(loaded(2).recipe) if text is None else text)
+    planned = pipeline.plan(loaded(2), tmp_path / "two", take_from=tmp_path / "one")
+    assert planned[1].why_not_taken == "second has another key there: other settings, models or rows"
 
 
 def test_nothing_is_said_of_stages_behind_until_or_done_here(ran: list[str], tmp_path: Path) -> None:
@@ -328,3 +377,34 @@ def test_a_folder_that_is_no_run_lends_nothing(ran: list[str], tmp_path: Path) -
 
 def a_run(folder: Path) -> Run:
     return Run(loaded(), folder, "cpu")
+
+
+# ------------------------------------------------------------------------------------------------------- stages
+
+
+@pytest.mark.parametrize(
+    ("config", "left"),
+    [
+        (StudentRlConfig(), "abcd"),
+        (StudentRlConfig(skip_distilled=True), "bd"),
+        (StudentRlConfig(sources=("apis", "home")), "abc"),
+        (StudentRlConfig(kinds=("single",)), "bc"),
+        (StudentRlConfig(sources=("apis",), kinds=("single",), skip_distilled=True), "b"),
+        (StudentRlConfig(sources=("elsewhere",)), None),
+    ],
+)
+def test_the_student_learns_by_rl_from_the_rows_that_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, config: StudentRlConfig, left: str | None
+) -> None:
+    said = ({"role": "assistant", "content": ""},)
+    kinds = {"a": ("apis", "irrelevance"), "b": ("apis", "single"), "c": ("home", "single"), "d": ("chat", "plain")}
+    rows = [Example(id, source, said, (), kind=kind) for id, (source, kind) in kinds.items()]
+    monkeypatch.setattr(pipeline, "_examples", lambda run, part: rows)
+    monkeypatch.setattr(pipeline, "_teacher_prompts", lambda run: ([rows[0]], [rows[2]]))
+    monkeypatch.setattr(pipeline, "_sim_rl", lambda run, out, stage, config, policy, examples, *, seed: examples)
+    run = SimpleNamespace(recipe=replace(loaded().recipe, sim_rl=config), checkpoint=lambda stage: None)
+    if left is None:
+        with pytest.raises(TrainingError, match="sim-rl: skip_distilled, sources and kinds of sim_rl leave no row"):
+            pipeline._student_rl(run, tmp_path)  # type: ignore[arg-type]
+        return
+    assert "".join(row.id for row in pipeline._student_rl(run, tmp_path)) == left  # type: ignore[arg-type,attr-defined]

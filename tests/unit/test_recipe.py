@@ -77,7 +77,15 @@ def test_overrides_reach_nested_values_list_items_and_sections_that_are_absent(m
             "my/star.yaml:10: distill.objective: Invalid enum value 'kd'; there are ce, fkl, rkl, akl, ckd",
         ),
         ("cache:\n  top_k: 0\n", "cache.top_k is 0; it must be above 0"),
-        ("sim_rl:\n  sim_rl:\n    rollouts: 1\n", "sim_rl.sim_rl.rollouts is 1; a group needs at least 2"),
+        ("sim_rl:\n  sim_rl:\n    rollouts: 1\n", "sim_rl.sim_rl.rollouts is 1; it must be at least 2"),
+        (
+            "adapt:\n  sim_rl:\n    group_reward_min: 0.9\n    group_reward_max: 0.1\n",
+            "adapt.sim_rl.group_reward_min is 0.9 and group_reward_max 0.1; no group lies between, so lower the first",
+        ),
+        (
+            "sim_rl:\n  sim_rl:\n    group_reward_min: 0.5\n    group_reward_max: 0.5\n",
+            "sim_rl.sim_rl.group_reward_min is 0.5 and group_reward_max 0.5; no group lies between",
+        ),
         ("sim_rl:\n  sim_rl:\n    vllm_server: 8000\n", "sim_rl.sim_rl.vllm_server: Expected str | null, got int"),
         (
             "sim_rl:\n  sim_rl:\n    vllm_server: http://a:8000\n",
@@ -140,9 +148,10 @@ IMPOSSIBLE = [
         "adapt.warmup_rows", "adapt.warmup.rows_per_forward", "adapt.warmup.max_steps", "adapt.warmup.save_every",
         "adapt.sim_rl.prompts_per_step", "adapt.sim_rl.max_new_tokens", "adapt.tuning.rank", "adapt.tuning.last_layers",
         "cache.prompts", "cache.rollouts", "cache.top_k", "cache.rows_per_shard", "cache.rows_per_forward",
-        "distill.optimizer.rows_per_step", "distill.chunk", "sim_rl.sim_rl.rollouts", "sim_rl.sim_rl.save_every",
+        "distill.optimizer.rows_per_step", "distill.chunk", "sim_rl.sim_rl.save_every",
         "export.parity_cases", "validate.cases", "validate.threads", "validate.max_new_tokens",
     )),
+    *((f"{section}.sim_rl.rollouts", value, "at least 2") for section in ("adapt", "sim_rl") for value in (-1, 0, 1)),
     *((key, 0.0, "above 0") for key in ("distill.optimizer.lr", "distill.optimizer.epochs", "cache.temperature")),
     *((key, -1, "0 or above") for key in ("seed", "sim_rl.sim_rl.steps", "distill.tail_top_m", "adapt.sim_rl.beta")),
     *((key, value, "between 0 and 1") for value in (-0.1, 1.5) for key in (
@@ -167,7 +176,8 @@ def test_numbers_that_cannot_work_are_refused_by_their_key(minimal: Path, key: s
 
 @pytest.mark.parametrize(
     "override", ["sim_rl.sim_rl.steps=0", "data.max_bad_share=0.0", "data.max_bad_share=1.0", "distill.tail_weight=0.0",
-                 "distill.optimizer.max_steps=null", "adapt.sim_rl.beta=0.0", "adapt.sim_rl.max_resamples=0"],
+                 "distill.optimizer.max_steps=null", "adapt.sim_rl.beta=0.0", "adapt.sim_rl.max_resamples=0",
+                 "cache.rollouts=1", "sim_rl.sim_rl.rollouts=2", "sim_rl.sim_rl.group_reward_min=0.99"],
 )  # fmt: skip
 def test_numbers_at_the_edge_are_taken(minimal: Path, override: str) -> None:
     recipes.load(minimal, [override])
@@ -226,6 +236,8 @@ def test_the_page_of_keys_tells_type_limit_default_and_meaning() -> None:
         "| `train` | list of sections | `[]` | ",
         "| `compile` | `auto`, `'off'` | `'off'` | ",
         "| `use_vllm` | true or false | `false` | ",
+        "| `rollouts` | whole number, at least 2 | `8` | completions of a prompt, which are compared",
+        "| `rollouts` | whole number, above 0 | `8` | completions of a prompt. |",
         "| `group_reward_min` | number or null, between -1 and 1 | `null` | groups with a mean reward outside",
     ):
         assert f"\n{row}" in page

@@ -41,7 +41,7 @@ class Scripted:
         self.config = config
         type(self).asked = []
 
-    def sample(self, prompts: Sequence[Sequence[int]], *, seed: int) -> list[list[Any]]:
+    def sample(self, prompts: Sequence[Sequence[int]], config: LabelConfig, *, seed: int) -> list[list[Any]]:
         if len(self.asked) == self.dies_after:
             raise KeyboardInterrupt
         self.asked.append(seed)

@@ -21,23 +21,38 @@ from star_edge.models.sampling import Sample
 
 
 class Writer:
-    """Writes one request that says its value, the same one again, and one that does not, for each function."""
+    """Writes one request that says its value, the same one again, and one that does not, for each function.
+
+    Read back, Rome is what it was for every function but those in `misread`.
+    """
 
     batch_size = 4
     asked = 0
+    read = 0
+    misread = ""
 
     def __init__(self, folder: Path, device: str, config: samples.SamplingConfig) -> None:
         self.codec = ChatCodec(load_tokenizer(folder), read_template(folder))
-        self.config = config
 
-    def sample(self, prompts: Sequence[Sequence[int]], *, seed: int) -> list[list[Any]]:
+    def sample(self, prompts: Sequence[Sequence[int]], config: samples.SamplingConfig, *, seed: int) -> list[list[Any]]:
+        if config.temperature == 0:
+            type(self).read += len(prompts)
+            return [[self.answer(self.read_back(prompt))] for prompt in prompts]
         type(self).asked += len(prompts)
-        return [[self.answer(number) for number in range(self.config.samples)] for _ in prompts]
+        return [[self.written(number) for number in range(config.samples)] for _ in prompts]
 
-    def answer(self, number: int) -> Any:
+    def written(self, number: int) -> Any:
         city = "Rome" if number < 2 else "Oslo"
-        text = f'Arguments: {{"city": "{city}"}}\nPerson: How will it be in Rome?<|im_end|>'
-        return Sample(tuple(self.codec.tokenizer.encode(text, add_special_tokens=False)), True, None, None)  # type: ignore[arg-type]
+        return self.answer(f'Arguments: {{"city": "{city}"}}\nPerson: How will it be in Rome?')
+
+    def read_back(self, prompt: Sequence[int]) -> str:
+        text = self.codec.tokenizer.decode(list(prompt))
+        city = "Bonn" if self.misread and f"forecast_{self.misread}" in text else "Rome"
+        return f'Arguments: {{"city": "{city}"}}'
+
+    def answer(self, text: str) -> Any:
+        ids = self.codec.tokenizer.encode(text + "<|im_end|>", add_special_tokens=False)
+        return Sample(tuple(ids), True, None, None)  # type: ignore[arg-type]
 
     def close(self) -> None:
         pass
@@ -45,7 +60,8 @@ class Writer:
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    Writer.asked = 0
+    Writer.asked = Writer.read = 0
+    Writer.misread = ""
     monkeypatch.setattr(samples, "_TorchSampler", Writer)
     city = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
     tools = [{"name": f"forecast_{place}", "description": "Weather.", "parameters": city} for place in "abc"]
@@ -70,10 +86,17 @@ def test_a_row_for_every_function_and_the_command_goes_on(files: Path, tiny_stud
     assert "2 rows of 2 functions; 4 of 6 samples kept" in result.stdout
     again = write(files, tiny_student, "--parallel-share", "0", "--force", "--json")
     assert json.loads(again.stdout) == {"rows": 3, "functions": 3, "samples": 9, "kept": 6, "without_room": 0}
-    assert Writer.asked == 3
+    assert (Writer.asked, Writer.read) == (3, 6)
     rows = read_examples(files / "out.jsonl")
     assert [row.target_calls[0].name for row in rows] == ["forecast_a", "forecast_b", "forecast_c"]
     assert {row.prompt[0]["content"] for row in rows} == {"How will it be in Rome?"}
+
+
+def test_a_call_that_does_not_come_back_is_no_row(files: Path, tiny_student: Path) -> None:
+    Writer.misread = "b"
+    assert write(files, tiny_student, "--parallel-share", "0").exit_code == 0
+    assert [row.target_calls[0].name for row in read_examples(files / "out.jsonl")] == ["forecast_a", "forecast_c"]
+    assert (files / "out.read-back.jsonl").exists()
 
 
 def test_requests_of_two_functions_are_joined(files: Path, tiny_student: Path) -> None:
@@ -108,6 +131,6 @@ def test_vllm_draws_from_a_stream_a_prompt_or_from_one(
     config = samples.SamplingConfig(samples=2, seeded_requests=seeded)
     sampler = samples._VllmSampler(tiny_student, config, 64)
     assert sampler.batch_size == batch_size
-    assert [len(drawn) for drawn in sampler.sample([[1, 2], [3]], seed=7)] == [2, 2]
+    assert [len(drawn) for drawn in sampler.sample([[1, 2], [3]], config, seed=7)] == [2, 2]
     assert [settings.seed is not None for _, given in fake.calls for settings in given] == [seeded, seeded]
     sampler.close()

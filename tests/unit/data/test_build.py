@@ -282,7 +282,8 @@ def test_the_data_folder_comes_first_wherever_it_is_given_from(
     assert find_file("rows.jsonl", folder, str(tmp_path / "data")) == tmp_path / "data" / "rows.jsonl"
     assert find_file("own.yaml", folder, "data") == folder / "own.yaml"
     with pytest.raises(
-        DataError, match=r"none\.jsonl: no such file in data, .*data\.folder \(--set data\.folder=PATH\)"
+        DataError,
+        match=r"none\.jsonl: no such file in data, .*data\.folder \(--set data\.folder=PATH\); .*for how it is made$",
     ):
         find_file("none.jsonl", folder, "data")
 

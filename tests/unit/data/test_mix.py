@@ -357,10 +357,13 @@ def test_held_out_rows_get_forms_too_where_there_is_room(folder: Folder) -> None
     (changed,) = read_examples(dataset.heldout)
     assert changed.tools[0]["parameters"]["properties"]["day"]["description"] != "Which day"
     assert summary_of(dataset)["heldout"]["prompt_tokens"]["max"] == len(folder.codec.prompt_ids(changed))
+    assert summary_of(dataset)["mix"]["formatted_heldout_rows"] == 1
 
     tight = len(folder.codec.prompt_ids(dev))
-    (plain,) = read_examples(folder.build(source, mix=mix, heldout=heldout, max_prompt_tokens=tight).heldout)
+    dataset = folder.build(source, mix=mix, heldout=heldout, max_prompt_tokens=tight)
+    (plain,) = read_examples(dataset.heldout)
     assert plain.tools[0] == dev.tools[0]
+    assert summary_of(dataset)["mix"]["formatted_heldout_rows"] == 0
 
 
 def test_lengths_in_the_summary_are_those_of_the_rows_as_written(folder: Folder) -> None:

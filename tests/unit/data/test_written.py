@@ -1,9 +1,21 @@
 import json
+from dataclasses import replace
 
 import pytest
 
 from star_edge.contracts import Example
-from star_edge.data.written import Shot, asking, fits, is_said, read_written, rows_of, shots_of
+from star_edge.data.written import (
+    Shot,
+    asking,
+    can_be_read,
+    fits,
+    read_written,
+    reading,
+    reads_back,
+    rows_of,
+    shots_of,
+    wanted_parameters,
+)
 
 TOOL = {
     "name": "get_forecast",
@@ -49,14 +61,53 @@ def test_a_prompt_shows_three_rows_and_the_function():
     assert asking([TOOL], shots, seed=2) != [first]
 
 
+def test_a_request_is_to_mention_what_is_required_and_some_of_the_rest():
+    drawn = [wanted_parameters(TOOL, str(number), 1) for number in range(200)]
+    assert all("city" in names for names in drawn)
+    assert 0.3 < sum("days" in names for names in drawn) / 200 < 0.5
+    shots = [Shot(OTHER, {"city": "Oslo"}, "How is Oslo?")]
+    (prompt,) = asking([TOOL], shots, seed=1)
+    assert f"for {', '.join(wanted_parameters(TOOL, prompt.id, 1))} and nothing else" in prompt.prompt[0]["content"]
+    (bare,) = asking([{**TOOL, "parameters": {"type": "object", "properties": {}}}], shots, seed=1)
+    assert "Arguments, which are {}, and" in bare.prompt[0]["content"]
+
+
+def test_the_way_back_shows_the_words_and_asks_for_the_arguments():
+    shots = [Shot(OTHER, {"city": "Oslo"}, "How is Oslo?")]
+    made, other = (written("f", city)[0] for city in ("Rome", "Bonn"))
+    prompt = reading(made, shots, seed=1)
+    text = prompt.prompt[0]["content"]
+    assert 'Person: How is Oslo?\nArguments: {"city": "Oslo"}' in text
+    assert text.endswith("Person: How is Rome today?\n\n" + text.split("\n\n")[-1])
+    assert reading(replace(other, id=made.id), shots, seed=1).id != prompt.id
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ('Arguments: {"city": "Rome"}', True),
+        ('Arguments: {"city": "Rome", "days": 3}\n', True),  # a default is as good as nothing
+        ('Arguments: {"city": "Rome", "days": 4}', False),
+        ('Arguments: {"city": "rome"}', False),
+        ('Arguments: {"city": "Rome"}\nPerson: more', False),
+        ('Arguments: ["Rome"]', False),
+        ("Arguments: {", False),
+        ("", False),
+    ],
+)
+def test_a_row_is_kept_when_its_arguments_come_back(text, same):
+    assert reads_back(written("f", "Rome")[0], text) is same
+
+
 @pytest.mark.parametrize(
     ("text", "arguments"),
     [
         (said({"city": "Rome", "days": 5}, "How will Rome be in the next 5 days?"), {"city": "Rome", "days": 5}),
         (said({"city": "Rome"}, '"What about rome?"'), {"city": "Rome"}),
         (said({"city": "Rome", "days": 3}, "What about Rome today?"), {"city": "Rome"}),  # nobody said the default
-        (said({"city": "Rome", "alerts": True}, "Warn me of storms in Rome"), {"city": "Rome", "alerts": True}),
+        (said({"city": "Rome", "alerts": True}, "Warn me of storms in Rome"), None),  # was not asked for
         (said({"city": "Rome", "unit": "celsius"}, "Rome in Celsius, please"), {"city": "Rome", "unit": "celsius"}),
+        (said({"city": "Rome", "days": 7}, "Rome for seven days"), {"city": "Rome", "days": 7}),
         (said({"city": "Rome", "days": 4}, "What about Rome today?"), None),  # a value out of nowhere
         (said({"days": 5}, "The next 5 days, please"), None),
         (said({"city": "Rome", "days": "5"}, "Rome for 5 days"), None),
@@ -67,7 +118,7 @@ def test_a_prompt_shows_three_rows_and_the_function():
         (said({"city": "Rome"}, "get_forecast of Rome"), None),
         (said({"city": "Rome"}, "forecast(Rome) please"), None),
         (said({"city": "Rome"}, "Rome?"), None),
-        (said({"city": "Rome"}, "Weather of Romeo today"), None),
+        (said({"city": "Rome"}, "Weather of Paris today"), None),
         (said({"city": "Rome"}, "Weather of Rome today\nArguments: {}"), None),
         ("Arguments: {broken\nPerson: Weather of Rome today", None),
         ("Person: Weather of Rome today", None),
@@ -76,7 +127,7 @@ def test_a_prompt_shows_three_rows_and_the_function():
     ],
 )
 def test_only_calls_that_can_be_read_off_the_words_are_kept(text, arguments):
-    found = read_written(TOOL, text, "a")
+    found = read_written(TOOL, text, "a", ("city", "days", "unit"))
     if arguments is None:
         assert found is None
         return
@@ -85,19 +136,33 @@ def test_only_calls_that_can_be_read_off_the_words_are_kept(text, arguments):
 
 
 @pytest.mark.parametrize(
-    ("value", "request_text", "said"),
+    ("value", "request_text", "can"),
     [
         (-3.5, "It is -3.5 degrees", True),
-        (3.5, "It is 3,5 degrees", False),
+        (3.5, "It is 35 degrees", False),
         (10, "It is 100 degrees", False),
+        (10, "Ten of them", True),
+        (1500, "It costs 1,500 dollars", True),
+        ("2023-10-05", "On October 5, 2023", True),
+        ("2023-10-05", "On October 6, 2023", False),
+        ("18:30", "At 6:30 p.m.", True),
+        ("18:00", "At 6 in the evening", False),  # no minutes are said
+        ("18:00", "At 6 PM", True),
+        ("18:30", "At 6:30 am", False),
+        ("San Francisco, CA", "Somewhere in San Francisco", True),
+        ("Madison, Wisconsin", "What is on in Madison?", True),
+        ("Los Angeles", "What is on in Madison?", False),
+        ("es", "In Spanish, please", True),
+        ("celsius", "In degrees Celsius", True),
+        ("recommended", "Recommend me some", True),
         (["a b", {"x": 7}], "A b, then 7", True),
         (["a b", {"x": 7}], "A b, then 8", False),
         ("???", "What???", False),
         (False, "Anything", True),
     ],
 )
-def test_every_text_and_number_must_be_said(value, request_text, said):
-    assert is_said(value, request_text) is said
+def test_numbers_are_said_in_some_way_and_most_words_in_some_form(value, request_text, can):
+    assert can_be_read(value, request_text) is can
 
 
 @pytest.mark.parametrize(
@@ -119,7 +184,7 @@ def test_arguments_are_all_that_is_required_and_nothing_unknown():
 
 def written(name, *cities, tool=TOOL):
     found = [
-        read_written({**tool, "name": name}, said({"city": city}, f"How is {city} today?"), f"{name}-{city}")
+        read_written({**tool, "name": name}, said({"city": city}, f"How is {city} today?"), f"{name}-{city}", ("city",))
         for city in cities
     ]
     assert None not in found
