@@ -163,6 +163,8 @@ def measured(script: str, mode: str, given: Sequence[str], seconds: float) -> di
         if done.returncode != 0 or not result.exists():
             return {"mode": mode, "error": f"exit status {done.returncode}"}
         numbers: dict[str, Any] = json.loads(result.read_text())
+        if numbers.get("steps") == 0:
+            return {"mode": mode, "error": f"no timed step within {seconds:.0f} s"}
         return numbers
 
 

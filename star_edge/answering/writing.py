@@ -1,19 +1,21 @@
 """Rows for functions that have none, written by a model (`star_edge.data.written` has the prompts and the checks).
 
-rows.jsonl is written last; `star_edge.answering.samples` keeps the completions beside it, those of the way back in
-rows.read-back.jsonl.
+rows.jsonl is written last, behind rows.dev.jsonl with the held-out ones. `star_edge.answering.samples` keeps the
+completions beside it, those of the way back in rows.read-back.jsonl.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from star_edge.answering.samples import Sample, SamplingConfig, drawing
+from star_edge.answering.samples import Drawing, Sample, SamplingConfig, drawing
 from star_edge.contracts import Example, Tool
+from star_edge.data.draws import draws
 from star_edge.data.rows import write_examples
 from star_edge.data.written import (
+    Shot,
     asking,
     read_written,
     reading,
@@ -29,10 +31,11 @@ from star_edge.progress import Progress
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of the samples. functions: those with a row. without_room: those whose prompt is too long for the
-    model's context. kept: samples that passed the checks and came back the same."""
+    """What became of the samples. functions: those with a row, held out or not. without_room: those whose prompt is too
+    long for the model's context. kept: samples that passed the checks and came back the same."""
 
     rows: int
+    heldout_rows: int
     functions: int
     samples: int
     kept: int
@@ -47,6 +50,7 @@ def write_rows(
     out: Path,
     *,
     parallel_share: float,
+    heldout_share: float = 0.0,
     limit: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -55,6 +59,7 @@ def write_rows(
 
     Args:
         examples: rows to show; those with one request and one call are used.
+        heldout_share: of the functions, drawn by their names, whose rows are held out in a file of their own.
         Others: as `drawing` and `rows_of` have them.
     Raises:
         DataError: no row can be shown, or none comes of it; the samples stay.
@@ -64,34 +69,56 @@ def write_rows(
     if not shots:
         raise DataError("no row of --like has one request that one call of a short function answers; give other rows")
     prompts = asking(tools, shots, seed=config.seed)
-    with drawing(model, config, out, force=force, progress=progress) as model_drawing:
-        samples = model_drawing.samples(prompts, limit=limit)
-        likely = {
-            prompt.id: _readable(prompt.id, tool, samples[prompt.id], config.seed)
-            for prompt, tool in zip(prompts[:limit], tools[:limit], strict=True)
-        }
-        back = {row.id: reading(row, shots, seed=config.seed) for rows in likely.values() for row in rows}
-        answers = model_drawing.samples(
-            list(back.values()),
-            config=replace(config, samples=1, temperature=0.0),
-            name="read-back",
-            made_of=hash_json(prompts),
+    asked = dict(zip([prompt.id for prompt in prompts], tools, strict=True))
+    with drawing(model, config, out, force=force, progress=progress) as opened:
+        samples = opened.samples(prompts, limit=limit)
+        found = _read_back(asked, samples, shots, config, opened, made_of=hash_json(prompts))
+    held = {name for name in found if _is_heldout(asked[name], heldout_share, config.seed)}
+    rows, heldout = (
+        rows_of(
+            {name: each for name, each in found.items() if (name in held) is side},
+            parallel_share=parallel_share,
+            seed=config.seed,
         )
-    found = {
-        name: [row for row in rows if any(reads_back(row, each["text"]) for each in answers[back[row.id].id])]
-        for name, rows in likely.items()
-    }
-    rows = rows_of(found, parallel_share=parallel_share, seed=config.seed)
+        for side in (False, True)
+    )
     kept = [len(each) for each in found.values()]
-    full = sum(not any(s["tokens"] or s["stopped"] for s in samples[prompt.id]) for prompt in prompts[:limit])
-    done = Written(len(rows), sum(map(bool, kept)), len(found) * config.samples, sum(kept), full)
+    full = sum(not any(sample["tokens"] or sample["stopped"] for sample in drawn) for drawn in samples.values())
+    done = Written(len(rows), len(heldout), sum(map(bool, kept)), len(found) * config.samples, sum(kept), full)
     if not rows:
         raise DataError(
             f"{out}: none of {done.samples} samples is a call whose arguments fit its schema and can be read off the "
             f"request; {full} of {len(found)} functions have no room in the model's context; give a larger model"
         )
+    if heldout_share:
+        write_examples(out.with_suffix(".dev.jsonl"), heldout)
     write_examples(out, rows)
     return done
+
+
+def _read_back(
+    asked: Mapping[str, Tool],
+    samples: Mapping[str, Sequence[Sample]],
+    shots: Sequence[Shot],
+    config: SamplingConfig,
+    opened: Drawing,
+    *,
+    made_of: str,
+) -> dict[str, list[Example]]:
+    """For each prompt, by its id, the samples that may be right and whose arguments come back the same."""
+    likely = {name: _readable(name, asked[name], drawn, config.seed) for name, drawn in samples.items()}
+    back = {row.id: reading(row, shots, seed=config.seed) for rows in likely.values() for row in rows}
+    once = replace(config, samples=1, temperature=0.0)
+    answers = opened.samples(list(back.values()), config=once, name="read-back", made_of=made_of)
+    return {
+        name: [row for row in rows if any(reads_back(row, each["text"]) for each in answers[back[row.id].id])]
+        for name, rows in likely.items()
+    }
+
+
+def _is_heldout(tool: Tool, share: float, seed: int) -> bool:
+    """Drawn by the name: tools of one name are on one side, and no other tool moves it."""
+    return draws(seed, "heldout", tool["name"]).random() < share
 
 
 def _readable(prompt: str, tool: Tool, samples: Sequence[Sample], seed: int) -> list[Example]:

@@ -255,6 +255,13 @@ def label(prompts: Path, model: str, out: Path, limit: int | None, force: bool, 
     type=click.FloatRange(0.0, 1.0),
     help="Share of the functions whose requests are joined, two to four in a row.",
 )
+@click.option(
+    "--heldout-share",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0.0, 1.0, max_open=True),
+    help="Share of the functions whose rows go to OUT's name with .dev before its suffix, to measure on.",
+)
 @json_option
 @verbose_option
 def write(
@@ -263,6 +270,7 @@ def write(
     model: str,
     out: Path,
     parallel_share: float,
+    heldout_share: float,
     limit: int | None,
     force: bool,
     as_json: bool,
@@ -299,6 +307,7 @@ def write(
         SamplingConfig(**settings, seeded_requests=False),
         out,
         parallel_share=parallel_share,
+        heldout_share=heldout_share,
         limit=limit,
         force=force,
         progress=Progress(),
@@ -307,8 +316,10 @@ def write(
         echo_json(done)
         return
     too_long = f", {done.without_room} functions too long" if done.without_room else ""
+    heldout = f" and {done.heldout_rows} held-out rows" if heldout_share else ""
     click.echo(
-        f"{out}  {done.rows} rows of {done.functions} functions; {done.kept} of {done.samples} samples kept{too_long}"
+        f"{out}  {done.rows} rows{heldout} of {done.functions} functions; "
+        f"{done.kept} of {done.samples} samples kept{too_long}"
     )
     click.echo("next: name the file under data.train of a recipe", err=True)
 

@@ -85,7 +85,14 @@ def test_a_row_for_every_function_and_the_command_goes_on(files: Path, tiny_stud
     assert result.exit_code == 0, result.output
     assert "2 rows of 2 functions; 4 of 6 samples kept" in result.stdout
     again = write(files, tiny_student, "--parallel-share", "0", "--force", "--json")
-    assert json.loads(again.stdout) == {"rows": 3, "functions": 3, "samples": 9, "kept": 6, "without_room": 0}
+    assert json.loads(again.stdout) == {
+        "rows": 3,
+        "heldout_rows": 0,
+        "functions": 3,
+        "samples": 9,
+        "kept": 6,
+        "without_room": 0,
+    }
     assert (Writer.asked, Writer.read) == (3, 6)
     rows = read_examples(files / "out.jsonl")
     assert [row.target_calls[0].name for row in rows] == ["forecast_a", "forecast_b", "forecast_c"]
@@ -97,6 +104,21 @@ def test_a_call_that_does_not_come_back_is_no_row(files: Path, tiny_student: Pat
     assert write(files, tiny_student, "--parallel-share", "0").exit_code == 0
     assert [row.target_calls[0].name for row in read_examples(files / "out.jsonl")] == ["forecast_a", "forecast_c"]
     assert (files / "out.read-back.jsonl").exists()
+
+
+def test_rows_of_some_functions_are_held_out_whole(files: Path, tiny_student: Path) -> None:
+    result = write(files, tiny_student, "--parallel-share", "1", "--heldout-share", "0.5")
+    assert result.exit_code == 0, result.output
+    trained, held = (
+        {call.name for row in read_examples(files / name) for call in row.target_calls}
+        for name in ("out.jsonl", "out.dev.jsonl")
+    )
+    assert trained and held
+    assert not trained & held
+    assert trained | held == {"forecast_a", "forecast_b", "forecast_c"}
+    assert "held-out rows of 3 functions" in result.stdout
+    assert write(files, tiny_student, "--force").exit_code == 0  # all of them train again, and nothing is asked anew
+    assert Writer.asked == 3
 
 
 def test_requests_of_two_functions_are_joined(files: Path, tiny_student: Path) -> None:
