@@ -262,17 +262,21 @@ def _other_settings(stage: Stage, loaded: LoadedRecipe, resolved: Path) -> str:
     def made_from(recipe: Recipe) -> Any:
         if not stage.needs:  # the models alone, of which the others might have to be fetched
             return recipe.teacher, recipe.student
-        try:
-            return manifest.plain(stage.config(replace(loaded, recipe=recipe)))
-        except StarEdgeError:  # a file that the other run had
-            return None
+        return manifest.plain(stage.config(replace(loaded, recipe=recipe)))
 
     try:
         theirs = load(resolved).recipe
     except RecipeError:
         return ""
     ours = made_from(loaded.recipe)
-    found = list(_differing(loaded.recipe, theirs, lambda recipe: made_from(recipe) != ours))
+
+    def matters(recipe: Recipe) -> bool:
+        try:
+            return bool(made_from(recipe) != ours)
+        except StarEdgeError:  # a file that the other run had, of which nothing is known
+            return False
+
+    found = list(_differing(loaded.recipe, theirs, matters))
     more = f" and {len(found) - MOST_SETTINGS} more" if len(found) > MOST_SETTINGS else ""
     return ", ".join(found[:MOST_SETTINGS]) + more
 

@@ -129,6 +129,8 @@ def _warmup(run: Run, out: Path) -> Details:
 
     recipe = run.recipe
     teacher = run.checkpoint("base", "teacher")
+    if recipe.sim_rl.sim_rl.steps:
+        _rows_of_student_rl(run)  # refused now, not behind the teacher's training
     if recipe.adapt.warmup is None:
         return {"checkpoint": run.save_checkpoint(teacher)}
     encoded = _codec(run).encode_all(_examples(run, "train")[: recipe.adapt.warmup_rows])
@@ -148,7 +150,7 @@ def _warmup(run: Run, out: Path) -> Details:
 
 
 def _sim_rl(
-    run: Run, out: Path, stage: str, config: Any, policy: Checkpoint, examples: list[Example], *, seed: int
+    run: Run, out: Path, stage: str, config: Any, policy: Checkpoint, rows: Callable[[Run], list[Example]], *, seed: int
 ) -> Details:
     if config.sim_rl.steps == 0:
         return {"checkpoint": run.save_checkpoint(policy)}
@@ -158,7 +160,7 @@ def _sim_rl(
         config.sim_rl,
         config.tuning,
         policy,
-        examples,
+        rows(run),
         out,
         stage=stage,
         device=run.device,
@@ -170,8 +172,8 @@ def _sim_rl(
 
 
 def _adapt(run: Run, out: Path) -> Details:
-    policy, examples = run.checkpoint("warmup"), _examples(run, "train")
-    return _sim_rl(run, out, "adapt", run.recipe.adapt, policy, examples, seed=run.recipe.seed + 1)
+    policy, seed = run.checkpoint("warmup"), run.recipe.seed + 1
+    return _sim_rl(run, out, "adapt", run.recipe.adapt, policy, lambda _: _examples(run, "train"), seed=seed)
 
 
 @contextmanager
@@ -248,18 +250,15 @@ def _ckd(run: Run, out: Path) -> Details:
 
 
 def _student_rl(run: Run, out: Path) -> Details:
-    config = run.recipe.sim_rl
-    skipped = {example.id for rows in _teacher_prompts(run) for example in rows} if config.skip_distilled else set()
-    examples = [
-        example
-        for example in _examples(run, "train")
-        if example.id not in skipped
-        and example.source in (config.sources or (example.source,))
-        and example.kind in (config.kinds or (example.kind,))
-    ]
-    if not examples:
-        raise TrainingError("sim-rl: skip_distilled, sources and kinds of sim_rl leave no row; ask for less in them")
-    return _sim_rl(run, out, "sim-rl", config, run.checkpoint("ckd"), examples, seed=run.recipe.seed + 4)
+    policy, seed = run.checkpoint("ckd"), run.recipe.seed + 4
+    return _sim_rl(run, out, "sim-rl", run.recipe.sim_rl, policy, _rows_of_student_rl, seed=seed)
+
+
+def _rows_of_student_rl(run: Run) -> list[Example]:
+    from star_edge.rl.rows import chosen
+
+    distilled = {example.id for rows in _teacher_prompts(run) for example in rows}
+    return chosen(run.recipe.sim_rl, _examples(run, "train"), distilled=distilled)
 
 
 def _merge(run: Run, out: Path) -> Details:

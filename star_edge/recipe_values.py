@@ -39,7 +39,8 @@ LIMITS: Mapping[str, tuple[Callable[[float], bool], str]] = MappingProxyType(
         **dict.fromkeys(REWARDS, (lambda value: -1 <= value <= 1, "between -1 and 1")),
         **dict.fromkeys(SHARES, (lambda value: 0 <= value <= 1, "between 0 and 1")),
         **dict.fromkeys(MIX_SHARES, (lambda value: 0 <= value <= 1, "between 0 and 1")),
-        "sim_rl.rollouts": (lambda value: value >= 2, "at least 2"),  # completions are compared within their group
+        # Completions are compared within their group; also where no step is taken, so that the key has one limit.
+        "sim_rl.rollouts": (lambda value: value >= 2, "at least 2"),
     }
 )
 LARGEST_SEED = 2**32 - 1000
@@ -98,8 +99,8 @@ def limit_of(key: str) -> tuple[Callable[[float], bool], str] | None:
 
 def _sim_rl_problem(config: SimRlConfig) -> str | None:
     """What a Sim-RL section asks for and cannot have, from its key on, or None."""
-    low, high = config.group_reward_min, config.group_reward_max
-    if low is not None and high is not None and low >= high:
+    low, high = config.group_limits()
+    if config.steps > 0 and low >= high:
         return f"group_reward_min is {low} and group_reward_max {high}; no group lies between, so lower the first"
     if config.vllm_server is not None and not re.fullmatch(r"[\w.-]+:\d+", config.vllm_server):
         return f"vllm_server is {config.vllm_server!r}; write host:port, such as 10.0.0.2:8000"

@@ -120,11 +120,12 @@ def _device(config: AnswerConfig) -> Literal["cpu", "cuda"]:
     import torch  # not needed where a file runs
 
     has_gpu = torch.cuda.is_available()
-    wants_gpu = config.device == "cuda" or config.backend == "vllm"
-    if wants_gpu and (config.device == "cpu" or not has_gpu):
-        raise EvaluationError(
-            "torch sees no GPU here, or --device cpu hides it; give --backend transformers, and no --device cuda"
-        )
+    if config.backend == "vllm" and config.device == "cpu":
+        raise EvaluationError("--backend vllm needs a GPU, and --device cpu hides it; leave out one of them")
+    if config.backend == "vllm" and not has_gpu:
+        raise EvaluationError("--backend vllm: torch sees no GPU here; give --backend transformers, or leave it out")
+    if config.device == "cuda" and not has_gpu:
+        raise EvaluationError("--device cuda: torch sees no GPU here; give --device cpu, or leave it out")
     return "cuda" if has_gpu and config.device != "cpu" else "cpu"
 
 

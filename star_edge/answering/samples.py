@@ -14,7 +14,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -62,10 +62,17 @@ class SamplingConfig:
 
 
 class Sampler(Protocol):
-    """A model that draws `config.samples` completions a prompt; a batch and a seed decide them."""
+    """A model that draws `config.samples` completions a prompt; a batch and a seed decide them.
+
+    context: most tokens of a prompt and a completion.
+    """
 
     codec: ChatCodec
-    batch_size: int
+    context: int
+
+    def batch_size(self, config: SamplingConfig) -> int:
+        """Prompts that are drawn for together."""
+        ...
 
     def sample(self, prompts: Sequence[Sequence[int]], config: SamplingConfig, *, seed: int) -> Sequence[Sequence[Any]]:
         """For each prompt its completions: token `ids`, with the end token when one `stopped` by itself."""
@@ -114,33 +121,33 @@ def drawing(
     if kind == "file":
         raise EvaluationError(f"{found.path}: a bundle is not sampled from; give the checkpoint it was exported from")
     out.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out.with_suffix(".samples.lock"))
     try:
-        with (
-            FileLock(out.with_suffix(".samples.lock"), timeout=0),
-            closing(Drawing(found, kind == "vllm", device, config, out, force, or_quiet(progress))) as opened,
-        ):
-            yield opened
+        lock.acquire(timeout=0)
     except Timeout:
         raise ArtifactError(f"{out}: another star-edge is working there; wait for it to end") from None
+    opened = Drawing(found, config, out, or_quiet(progress), device=device, by_vllm=kind == "vllm", force=force)
+    try:
+        with closing(opened):
+            yield opened
+    finally:
+        lock.release()
 
 
+@dataclass(kw_only=True)
 class Drawing:
     """Completions of one model; `drawing` opens it."""
 
-    def __init__(
-        self,
-        found: FoundCheckpoint,
-        by_vllm: bool,
-        device: str,
-        config: SamplingConfig,
-        out: Path,
-        force: bool,
-        progress: Progress,
-    ) -> None:
-        self._found, self._by_vllm, self._device = found, by_vllm, device
-        self._config, self._out, self._force, self._progress = config, out, force, progress
+    found: FoundCheckpoint = field(kw_only=False)
+    config: SamplingConfig = field(kw_only=False)
+    out: Path = field(kw_only=False)
+    progress: Progress = field(kw_only=False)
+    device: str
+    by_vllm: bool
+    force: bool
+
+    def __post_init__(self) -> None:
         self._sampler: Sampler | None = None
-        self._context = 0
         self._scratch = tempfile.TemporaryDirectory(prefix="star-edge-")  # holds the model while it is drawn from
 
     def close(self) -> None:
@@ -170,32 +177,26 @@ class Drawing:
             ArtifactError: the file's completions were drawn otherwise.
             StarEdgeError: the model cannot be loaded or run; completions so far stay.
         """
-        config = config or self._config
-        backend = "vllm" if self._by_vllm else "transformers"
+        config = config or self.config
         key = {
-            "checkpoint": self._found.fingerprint,
+            "checkpoint": self.found.fingerprint,
             "data": made_of or hash_json(prompts),
-            "backend": backend,
-            "device": self._device,
+            "backend": "vllm" if self.by_vllm else "transformers",
+            "device": self.device,
             **{each: str(getattr(config, each)) for each in ("samples", "temperature", "max_new_tokens", "seed")},
         }
-        path = self._out.with_suffix(f".{name}.jsonl")
-        with closing(OutputFile(path, key, force=self._force)) as file:
+        path = self.out.with_suffix(f".{name}.jsonl")
+        with closing(OutputFile(path, key, force=self.force)) as file:
             wanted = prompts[:limit]
             open_prompts = [example for example in wanted if not _is_sampled(example, config, file)]
             if open_prompts:
-                _sample(open_prompts, self._loaded(), self._context, config, file, self._progress)
+                _sample(open_prompts, self._loaded(), config, file, self.progress)
             return {example.id: [file.rows[each] for each in _names(example, config)] for example in wanted}
 
     def _loaded(self) -> Sampler:
         if self._sampler is None:
-            folder = plain_folder(self._found, "auto", Path(self._scratch.name))
-            self._context = int(read_model_json(folder, CONFIG)["max_position_embeddings"])
-            self._sampler = (
-                _VllmSampler(folder, self._config, self._context)
-                if self._by_vllm
-                else _TorchSampler(folder, self._device, self._config)
-            )
+            folder = plain_folder(self.found, "auto", Path(self._scratch.name))
+            self._sampler = _VllmSampler(folder, self.config) if self.by_vllm else _TorchSampler(folder, self.device)
         return self._sampler
 
 
@@ -210,7 +211,6 @@ def _is_sampled(example: Example, config: SamplingConfig, file: OutputFile) -> b
 def _sample(
     prompts: Sequence[Example],
     sampler: Sampler,
-    context: int,
     config: SamplingConfig,
     file: OutputFile,
     progress: Progress,
@@ -220,9 +220,9 @@ def _sample(
         encoded = sampler.codec.prompts_ids(prompts)
         order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
         done = 0
-        for batch in chunks(order, sampler.batch_size):
+        for batch in chunks(order, sampler.batch_size(config)):
             names = [name for index in batch for name in _names(prompts[index], config)]
-            room = [index for index in batch if len(encoded[index]) + config.max_new_tokens <= context]
+            room = [index for index in batch if len(encoded[index]) + config.max_new_tokens <= sampler.context]
             drawn = sampler.sample([encoded[index] for index in room], config, seed=_seed(config.seed, names))
             found = dict(zip(room, drawn, strict=True))
             for index in batch:
@@ -257,10 +257,14 @@ def _keep(
         file.add(Generation(name, text, ids, prompt_tokens, stopped))
 
 
+def _context(folder: Path) -> int:
+    return int(read_model_json(folder, CONFIG)["max_position_embeddings"])
+
+
 class _TorchSampler:
     """transformers; bfloat16 on a GPU that has it, else float32."""
 
-    def __init__(self, folder: Path, device: str, config: SamplingConfig) -> None:
+    def __init__(self, folder: Path, device: str) -> None:
         import torch
 
         from star_edge.models.load import load
@@ -268,7 +272,10 @@ class _TorchSampler:
         dtype = "bfloat16" if device != "cpu" and torch.cuda.is_bf16_supported() else "float32"
         self._loaded = load(Checkpoint(folder, "sample"), device=device, dtype=dtype)
         self.codec = ChatCodec(self._loaded.tokenizer, self._loaded.template)
-        self.batch_size = max(1, config.rows_per_forward // config.samples)
+        self.context = _context(folder)
+
+    def batch_size(self, config: SamplingConfig) -> int:
+        return max(1, config.rows_per_forward // config.samples)
 
     def sample(self, prompts: Sequence[Sequence[int]], config: SamplingConfig, *, seed: int) -> Sequence[Sequence[Any]]:
         import torch
@@ -293,14 +300,17 @@ class _TorchSampler:
 class _VllmSampler:
     """vLLM, started with the model's whole context."""
 
-    def __init__(self, folder: Path, config: SamplingConfig, context: int) -> None:
+    def __init__(self, folder: Path, config: SamplingConfig) -> None:
         from star_edge.models.folder import read_template
         from star_edge.models.load import load_tokenizer
         from star_edge.models.vllm_engine import VllmEngine
 
         self.codec = ChatCodec(load_tokenizer(folder), read_template(folder))
-        self.batch_size = VLLM_PROMPTS if config.seeded_requests else VLLM_UNSEEDED_PROMPTS
-        self._engine = VllmEngine(folder, max_model_len=context, seeded_requests=config.seeded_requests)
+        self.context = _context(folder)
+        self._engine = VllmEngine(folder, max_model_len=self.context, seeded_requests=config.seeded_requests)
+
+    def batch_size(self, config: SamplingConfig) -> int:
+        return VLLM_PROMPTS if config.seeded_requests else VLLM_UNSEEDED_PROMPTS
 
     def sample(self, prompts: Sequence[Sequence[int]], config: SamplingConfig, *, seed: int) -> Sequence[Sequence[Any]]:
         if not prompts:

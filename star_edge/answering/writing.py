@@ -111,7 +111,7 @@ def _read_back(
     once = replace(config, samples=1, temperature=0.0)
     answers = opened.samples(list(back.values()), config=once, name="read-back", made_of=made_of)
     return {
-        name: [row for row in rows if any(reads_back(row, each["text"]) for each in answers[back[row.id].id])]
+        name: [row for row in rows if reads_back(row, answers[back[row.id].id][0]["text"])]
         for name, rows in likely.items()
     }
 
@@ -121,11 +121,11 @@ def _is_heldout(tool: Tool, share: float, seed: int) -> bool:
     return draws(seed, "heldout", tool["name"]).random() < share
 
 
-def _readable(prompt: str, tool: Tool, samples: Sequence[Sample], seed: int) -> list[Example]:
+def _readable(prompt_id: str, tool: Tool, samples: Sequence[Sample], seed: int) -> list[Example]:
     """The samples of one function that may be right."""
-    wanted = wanted_parameters(tool, prompt, seed)
+    wanted = wanted_parameters(tool, prompt_id, seed)
     read = (
-        read_written(tool, sample["text"], f"{prompt}-{number}", wanted)
+        read_written(tool, sample["text"], f"{prompt_id}-{number}", wanted)
         for number, sample in enumerate(samples)
         if sample["stopped"]
     )

@@ -144,18 +144,6 @@ def _refuse_own_input(out: Path, *inputs: Path) -> None:
         raise click.UsageError(f"--out {out} is a file that this command reads; choose another")
 
 
-def _refuse_vllm_without_gpu(backend: str) -> None:
-    """Raises: EvaluationError: vLLM is asked for and there is no GPU; in words of the options that are here."""
-    if backend != "vllm":
-        return
-    import torch
-
-    from star_edge.errors import EvaluationError
-
-    if not torch.cuda.is_available():
-        raise EvaluationError("--backend vllm: torch sees no GPU here; give --backend transformers, or leave it out")
-
-
 def _sampling_options(*, what: str, temperature: float, max_new_tokens: int) -> Callable[[Command], Command]:
     """What `label` and `write` ask about the model and its samples, with defaults of their own."""
     above_zero = click.IntRange(min=1)
@@ -227,7 +215,6 @@ def label(prompts: Path, model: str, out: Path, limit: int | None, force: bool, 
     """
     _refuse_own_input(out, prompts)
     prepare_process()
-    _refuse_vllm_without_gpu(settings["backend"])
     from star_edge.answering.labels import LabelConfig
     from star_edge.answering.labels import label as label_prompts
     from star_edge.data.normalise import read_unlabelled, refuse_bad
@@ -280,7 +267,8 @@ def write(
 
     Use it to widen the functions that are trained on: TOOLS has one a line. The model is shown some rows, chooses
     arguments for a function and writes what a person would have said; then it reads the arguments off those words. A
-    pair is kept when they come back the same and fit the schema. The same command goes on where it was stopped.
+    pair is kept when they come back the same, fit the schema, and have their numbers and most words in the request. The
+    same command goes on where it was stopped.
 
     \b
     Example:
@@ -288,7 +276,6 @@ def write(
     """
     _refuse_own_input(out, tools, *examples)
     prepare_process()
-    _refuse_vllm_without_gpu(settings["backend"])
     from star_edge.answering.samples import SamplingConfig
     from star_edge.answering.writing import write_rows
     from star_edge.data.normalise import read_evaluation, refuse_bad

@@ -5,6 +5,7 @@ Behind its first paragraph a docstring has one entry a field: docs/recipe-keys.m
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,10 @@ Objective = Literal["ce", "fkl", "rkl", "akl", "ckd"]
 
 
 RewardKind = Literal["star", "typed", "binary"]
+
+
+RowKind = Literal["single", "multiple", "parallel", "irrelevance", "ask_missing", "plain", "summarise"]
+"""What a row's answer is (docs/data.md)."""
 
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -180,6 +185,15 @@ class OptimizerConfig:
     compile: Compile = "off"
 
 
+# Between the means of a group that is all wrong and of one that is all right: typed pays -1 for a wrong decision, so a
+# group of many of them is below zero and still has much to teach.
+GROUP_LIMITS: Mapping[RewardKind, tuple[float, float]] = {
+    "star": (0.01, 0.99),
+    "binary": (0.01, 0.99),
+    "typed": (-0.99, 0.99),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class SimRlConfig:
     """Similarity-guided RL as in STAR: GRPO with dynamic filtering of groups.
@@ -229,6 +243,14 @@ class SimRlConfig:
     vllm_server: str | None = None
     save_every: int = 50
     precision: Precision = "auto"
+
+    def group_limits(self) -> tuple[float, float]:
+        """The mean rewards between which a group teaches: those that are set, else the reward's own."""
+        low, high = GROUP_LIMITS[self.reward]
+        return (
+            low if self.group_reward_min is None else self.group_reward_min,
+            high if self.group_reward_max is None else self.group_reward_max,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,16 +356,16 @@ class StudentRlConfig:
 
     tuning: which of the student's weights learn; LoRA goes on with the adapter that distillation left.
     sim_rl: settings of Sim-RL.
-    skip_distilled: leave out the rows whose prompts `cache` asks.
-    sources: rows of these sources alone, each the name of a file under `data.train` without its suffixes; [] takes all.
-    kinds: rows of these kinds alone, such as single, multiple, parallel or irrelevance; [] takes all.
+    skip_distilled: leave out the rows whose prompts `cache` asks, or whose answers it reads.
+    sources: rows of these sources alone, as the data table names them; [] takes all.
+    kinds: rows of these kinds alone; [] takes all.
     """
 
     tuning: TuningConfig = field(default_factory=TuningConfig)
     sim_rl: SimRlConfig = field(default_factory=SimRlConfig)
     skip_distilled: bool = False
     sources: tuple[str, ...] = ()
-    kinds: tuple[str, ...] = ()
+    kinds: tuple[RowKind, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

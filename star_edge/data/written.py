@@ -23,6 +23,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from star_edge.calls import strict_json
+from star_edge.calls.match import same_value
 from star_edge.contracts import Example, Tool
 from star_edge.data.draws import draws
 from star_edge.data.quota import kind_of
@@ -119,8 +120,8 @@ def reading(row: Example, shots: Sequence[Shot], *, seed: int) -> Example:
         f"nothing was said.\n\n{shown}Function: {_shown(tool)}\nPerson: {request}\n\nContinue for this last function "
         "with one line that begins with Arguments."
     )
-    # Another request under the same number is another prompt.
-    return _prompt(f"{row.id} {hashlib.sha256(request.encode()).hexdigest()[:12]}", text)
+    # What is asked is in the id: the row's number alone would let an answer stand for another prompt.
+    return _prompt(f"{row.id} {hashlib.sha256(text.encode()).hexdigest()[:12]}", text)
 
 
 def _prompt(id: str, text: str) -> Example:
@@ -154,7 +155,10 @@ def read_written(tool: Tool, text: str, id: str, wanted: Sequence[str]) -> Examp
     if found is None or said is None or text[said.end() :].strip():
         return None
     request = said.group(1).strip().strip('"')
-    arguments = _without_defaults(found[0], tool)
+    # Nobody said it: the call is as right without an optional parameter at its default.
+    arguments = {
+        name: value for name, value in found[0].items() if is_said(value, request) or not _is_default(name, value, tool)
+    }
     if not arguments.keys() <= set(wanted) or not fits(arguments, tool["parameters"]):
         return None
     if not all(can_be_read(value, request) for value in arguments.values()) or not _is_natural(request, tool["name"]):
@@ -168,8 +172,8 @@ def reads_back(row: Example, text: str) -> bool:
     found = _value(text, begin.end()) if begin else None
     if found is None or text[found[1] :].strip():
         return False
-    meant = dict(row.target_calls[0].arguments)
-    return json.dumps(_without_defaults(found[0], row.tools[0]), sort_keys=True) == json.dumps(meant, sort_keys=True)
+    tool, meant = row.tools[0], row.target_calls[0].arguments
+    return same_value(_without_defaults(found[0], tool), _without_defaults(meant, tool))
 
 
 def _value(text: str, begin: int) -> tuple[dict[str, Any], int] | None:
@@ -182,16 +186,16 @@ def _value(text: str, begin: int) -> tuple[dict[str, Any], int] | None:
 
 
 def _without_defaults(arguments: Mapping[str, Any], tool: Tool) -> dict[str, Any]:
-    """Without optional parameters at their default: the call is as right without them."""
+    return {name: value for name, value in arguments.items() if not _is_default(name, value, tool)}
+
+
+def _is_default(name: str, value: Any, tool: Tool) -> bool:
+    """Whether an optional parameter has the value that its schema calls the default."""
     parameters = tool["parameters"]
-    properties, required = parameters.get("properties", {}), parameters.get("required", ())
-
-    def is_due(name: str, value: Any) -> bool:
-        schema = properties.get(name)
-        default = schema.get("default") if isinstance(schema, Mapping) else None
-        return name in required or default is None or value != default
-
-    return {name: value for name, value in arguments.items() if is_due(name, value)}
+    schema = parameters.get("properties", {}).get(name)
+    if name in parameters.get("required", ()) or not isinstance(schema, Mapping) or "default" not in schema:
+        return False
+    return same_value(value, schema["default"])
 
 
 def fits(arguments: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
@@ -220,10 +224,16 @@ def can_be_read(value: Any, request: str) -> bool:
     Numbers may be said as words, as months or on a clock of twelve hours, words in another form; codes of up to three
     letters and truth values cannot be looked for.
     """
-    return all(_is_said(leaf, request) or _is_likely(leaf, request) for leaf in _leaves(value))
+    return all(_is_verbatim(leaf, request) or _is_likely(leaf, request) for leaf in _leaves(value))
 
 
-def _is_said(leaf: str, request: str) -> bool:
+def is_said(value: Any, request: str) -> bool:
+    """Whether a value has texts or numbers, and a request all of them word by word; truth values are never said."""
+    leaves = list(_leaves(value))
+    return bool(leaves) and all(_is_verbatim(leaf, request) for leaf in leaves)
+
+
+def _is_verbatim(leaf: str, request: str) -> bool:
     return f" {_plain(leaf)} " in f" {_plain(request)} "
 
 
@@ -250,9 +260,11 @@ def _spoken_numbers(request: str) -> set[float]:
     numbers |= {
         float(number) for each in (_NUMBER_WORDS, _MONTHS) for number, word in enumerate(each, 1) if word in words
     }
-    if re.search(r"\bp\.?m\b|afternoon|evening|tonight|o'clock", request, re.IGNORECASE):
+    if re.search(r"(?<![a-z])p\.?m\b|afternoon|evening|tonight|o'clock", request, re.IGNORECASE):
         numbers |= {number + 12 for number in numbers if number < 12}
-    return numbers | {0.0} if re.search(r"\b[ap]\.?m\b|o'clock|midnight|zero", request, re.IGNORECASE) else numbers
+    return (
+        numbers | {0.0} if re.search(r"(?<![a-z])[ap]\.?m\b|o'clock|midnight|zero", request, re.IGNORECASE) else numbers
+    )
 
 
 def _letters(text: str) -> list[str]:

@@ -3,32 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from star_edge.calls.parse import parse_completion
-from star_edge.contracts import RewardKind, SimRlConfig
 
 PromptRow: TypeAlias = dict[str, Any]
-
-
-# Between the means of a group that is all wrong and of one that is all right: typed pays -1 for a wrong decision, so a
-# group of many of them is below zero and still has much to teach.
-_LIMITS: Mapping[RewardKind, tuple[float, float]] = {
-    "star": (0.01, 0.99),
-    "binary": (0.01, 0.99),
-    "typed": (-0.99, 0.99),
-}
-
-
-def group_limits(config: SimRlConfig) -> tuple[float, float]:
-    """The mean rewards between which a group teaches: the recipe's, else the reward's own."""
-    low, high = _LIMITS[config.reward]
-    return (
-        low if config.group_reward_min is None else config.group_reward_min,
-        high if config.group_reward_max is None else config.group_reward_max,
-    )
 
 
 @dataclass(frozen=True, slots=True)

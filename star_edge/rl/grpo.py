@@ -26,7 +26,7 @@ from star_edge.models.load import LoadedModel
 from star_edge.models.packing import add_counted_forward, pack
 from star_edge.models.sampling import sample
 from star_edge.progress import Progress
-from star_edge.rl.groups import Filled, Group, PromptRow, fill, fresh_rows, group_limits
+from star_edge.rl.groups import Filled, Group, PromptRow, fill, fresh_rows
 from star_edge.rl.policy import PolicyAsItCame, token_logprobs
 
 try:
@@ -66,7 +66,7 @@ class SimRlTrainer(GRPOTrainer):  # type: ignore[misc]
         config, step = self._config, self.state.global_step
         key = f"{self.args.seed} {step} {self.accelerator.process_index}"
         data = self.train_dataset
-        low, high = group_limits(config)
+        low, high = config.group_limits()
         filled = fill(
             inputs[:: self.num_generations],
             self._draw,

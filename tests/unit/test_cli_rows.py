@@ -110,12 +110,13 @@ def test_what_is_read_is_never_written_over(verb: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("verb", ["label", "write"])
 def test_vllm_without_a_gpu_is_refused_in_words_of_options_that_are_there(
-    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    verb: str, tiny_student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     rows, tools = write(tmp_path / "rows.jsonl", WRAPPED), write(tmp_path / "tools.jsonl", TOOL["function"])
-    given = {"label": [str(rows)], "write": [str(tools), "--like", str(rows)]}[verb]
-    given += ["--model", "none", "--out", str(tmp_path / "out.jsonl"), "--backend", "vllm"]
+    prompts = write(tmp_path / "prompts.jsonl", {"messages": [{"role": "user", "content": "Hi"}], "tools": [TOOL]})
+    given = {"label": [str(prompts)], "write": [str(tools), "--like", str(rows)]}[verb]
+    given += ["--model", str(tiny_student), "--out", str(tmp_path / "out.jsonl"), "--backend", "vllm"]
     result = CliRunner().invoke(main, ["data", verb, *given])
 
     assert result.exit_code == 1
@@ -128,7 +129,7 @@ def test_vllm_without_a_gpu_is_refused_in_words_of_options_that_are_there(
 def test_functions_without_room_are_told_where_there_are_any(
     without_room: int, end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = Written(rows=2, functions=2, samples=9, kept=4, without_room=without_room)
+    done = Written(rows=2, heldout_rows=0, functions=2, samples=9, kept=4, without_room=without_room)
     monkeypatch.setattr("star_edge.answering.writing.write_rows", lambda *_, **__: done)
     rows, tools = write(tmp_path / "rows.jsonl", WRAPPED), write(tmp_path / "tools.jsonl", TOOL["function"])
     given = [str(tools), "--like", str(rows), "--model", "none", "--out", str(tmp_path / "out.jsonl")]

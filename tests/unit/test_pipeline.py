@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 
 from star_edge import engine, manifest, pipeline
-from star_edge.contracts import DataConfig, Example, ModelConfig, Recipe, SourceConfig, StudentRlConfig, WatchConfig
+from star_edge.contracts import DataConfig, ModelConfig, Recipe, SimRlConfig, SourceConfig, StudentRlConfig, WatchConfig
 from star_edge.engine import Details, Run, Stage
 from star_edge.errors import ArtifactError, TrainingError
 from star_edge.progress import Progress
@@ -283,6 +283,21 @@ def test_the_first_settings_are_named_and_the_others_counted(tmp_path: Path) -> 
     assert engine._other_settings(stage, loaded(), tmp_path / engine.RESOLVED) == f"{named} and 1 more"
 
 
+def test_a_setting_of_which_nothing_is_known_is_not_named(tmp_path: Path) -> None:
+    """The other run's folder of rows may be gone; where rows lie is no setting of a stage."""
+
+    def config(item: LoadedRecipe) -> object:
+        if item.recipe.data.folder == "gone":
+            raise ArtifactError("gone: no such folder")
+        return item.recipe.seed
+
+    stage = replace(pipeline.STAGES[1], config=config)
+    (tmp_path / "tiny.yaml").write_text(to_yaml(loaded().recipe))
+    theirs = load(tmp_path / "tiny.yaml", ["data.folder=gone", "seed=5"])
+    (tmp_path / engine.RESOLVED).write_text(to_yaml(theirs.recipe))
+    assert engine._other_settings(stage, loaded(), tmp_path / engine.RESOLVED) == "seed"
+
+
 @pytest.mark.parametrize("text", ["", None], ids=["a recipe of another version", "the same recipe"])
 def test_another_key_is_told_where_no_setting_is_found(ran: list[str], tmp_path: Path, text: str | None) -> None:
     pipeline.execute(Run(loaded(1), tmp_path / "one", "cpu"))
@@ -382,29 +397,21 @@ def a_run(folder: Path) -> Run:
 # ------------------------------------------------------------------------------------------------------- stages
 
 
-@pytest.mark.parametrize(
-    ("config", "left"),
-    [
-        (StudentRlConfig(), "abcd"),
-        (StudentRlConfig(skip_distilled=True), "bd"),
-        (StudentRlConfig(sources=("apis", "home")), "abc"),
-        (StudentRlConfig(kinds=("single",)), "bc"),
-        (StudentRlConfig(sources=("apis",), kinds=("single",), skip_distilled=True), "b"),
-        (StudentRlConfig(sources=("elsewhere",)), None),
-    ],
-)
-def test_the_student_learns_by_rl_from_the_rows_that_are_asked_for(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, config: StudentRlConfig, left: str | None
+def test_a_student_that_takes_no_step_needs_no_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config = StudentRlConfig(sim_rl=SimRlConfig(steps=0), sources=("elsewhere",))
+    saved: list[object] = []
+    run = SimpleNamespace(
+        recipe=replace(loaded().recipe, sim_rl=config), checkpoint=lambda stage: stage, save_checkpoint=saved.append
+    )
+    pipeline._student_rl(run, tmp_path)  # type: ignore[arg-type]
+    assert saved == ["ckd"]
+
+
+def test_rows_that_sim_rl_lacks_are_missed_before_the_teacher_trains(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    said = ({"role": "assistant", "content": ""},)
-    kinds = {"a": ("apis", "irrelevance"), "b": ("apis", "single"), "c": ("home", "single"), "d": ("chat", "plain")}
-    rows = [Example(id, source, said, (), kind=kind) for id, (source, kind) in kinds.items()]
-    monkeypatch.setattr(pipeline, "_examples", lambda run, part: rows)
-    monkeypatch.setattr(pipeline, "_teacher_prompts", lambda run: ([rows[0]], [rows[2]]))
-    monkeypatch.setattr(pipeline, "_sim_rl", lambda run, out, stage, config, policy, examples, *, seed: examples)
-    run = SimpleNamespace(recipe=replace(loaded().recipe, sim_rl=config), checkpoint=lambda stage: None)
-    if left is None:
-        with pytest.raises(TrainingError, match="sim-rl: skip_distilled, sources and kinds of sim_rl leave no row"):
-            pipeline._student_rl(run, tmp_path)  # type: ignore[arg-type]
-        return
-    assert "".join(row.id for row in pipeline._student_rl(run, tmp_path)) == left  # type: ignore[arg-type,attr-defined]
+    monkeypatch.setattr(pipeline, "_examples", lambda run, part: [])
+    monkeypatch.setattr(pipeline, "_teacher_prompts", lambda run: ([], []))
+    run = SimpleNamespace(recipe=loaded().recipe, checkpoint=lambda *names: None)
+    with pytest.raises(TrainingError, match="leave no row"):
+        pipeline._warmup(run, tmp_path)  # type: ignore[arg-type]

@@ -81,8 +81,9 @@ def test_with_a_gpu_but_no_vllm_transformers_answers_there(
         ("folder", {"backend": "file"}, "no bundle and no .gguf file"),
         ("bundle", {"backend": "transformers"}, "an exported file runs on its own runtime; give --backend file"),
         ("bundle", {"backend": "vllm"}, "an exported file runs on its own runtime; give --backend file"),
-        ("folder", {"backend": "vllm"}, "torch sees no GPU here"),
-        ("folder", {"device": "cuda"}, "torch sees no GPU here"),
+        ("folder", {"backend": "vllm"}, "--backend vllm: torch sees no GPU here"),
+        ("folder", {"backend": "vllm", "device": "cpu"}, "--device cpu hides it"),
+        ("folder", {"device": "cuda"}, "--device cuda: torch sees no GPU here"),
     ],
 )
 def test_what_cannot_run_here_is_one_line(

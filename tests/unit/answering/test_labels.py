@@ -31,25 +31,27 @@ RIGHT = {example.id: format_calls(example.target_calls) for example in requests(
 class Scripted:
     """Answers every prompt rightly in so many of its samples; the others are a reply or do not end."""
 
-    batch_size = 2
+    context = 512
     right = 3
     dies_after = 99
     asked: list[int]
 
-    def __init__(self, folder: Path, device: str, config: LabelConfig) -> None:
+    def __init__(self, folder: Path, device: str) -> None:
         self.codec = ChatCodec(load_tokenizer(folder), read_template(folder))
-        self.config = config
         type(self).asked = []
+
+    def batch_size(self, config: LabelConfig) -> int:
+        return 2
 
     def sample(self, prompts: Sequence[Sequence[int]], config: LabelConfig, *, seed: int) -> list[list[Any]]:
         if len(self.asked) == self.dies_after:
             raise KeyboardInterrupt
         self.asked.append(seed)
         texts = {tuple(self.codec.prompt_ids(example)): RIGHT[example.id] for example in PROMPTS}
-        return [self.answers(texts[tuple(prompt)]) for prompt in prompts]
+        return [self.answers(texts[tuple(prompt)], config) for prompt in prompts]
 
-    def answers(self, right: str) -> list[Any]:
-        texts = [right] * self.right + ["Sorry."] * (self.config.samples - self.right)
+    def answers(self, right: str, config: LabelConfig) -> list[Any]:
+        texts = [right] * self.right + ["Sorry."] * (config.samples - self.right)
         ids = [tuple(self.codec.tokenizer.encode(text + "<|im_end|>", add_special_tokens=False)) for text in texts]
         return [Sample(each, True, None, None) for each in ids]  # type: ignore[arg-type]
 

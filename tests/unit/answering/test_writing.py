@@ -16,6 +16,7 @@ from star_edge.cli import main
 from star_edge.contracts import Example
 from star_edge.data.chat import ChatCodec
 from star_edge.data.rows import read_examples, write_examples
+from star_edge.data.written import asking, shots_of
 from star_edge.models.load import load_tokenizer, read_template
 from star_edge.models.sampling import Sample
 
@@ -23,19 +24,28 @@ from star_edge.models.sampling import Sample
 class Writer:
     """Writes one request that says its value, the same one again, and one that does not, for each function.
 
-    Read back, Rome is what it was for every function but those in `misread`.
+    Read back, Rome is what it was for every function but those in `misread`. It `dies_after` so many are read back;
+    where answers are cut short, `stopped` is false.
     """
 
-    batch_size = 4
+    dies_after = 99
+    stopped = True
+    closed = 0
     asked = 0
     read = 0
     misread = ""
 
-    def __init__(self, folder: Path, device: str, config: samples.SamplingConfig) -> None:
+    def __init__(self, folder: Path, device: str) -> None:
         self.codec = ChatCodec(load_tokenizer(folder), read_template(folder))
+        self.context = samples._context(folder)
+
+    def batch_size(self, config: samples.SamplingConfig) -> int:
+        return 2
 
     def sample(self, prompts: Sequence[Sequence[int]], config: samples.SamplingConfig, *, seed: int) -> list[list[Any]]:
         if config.temperature == 0:
+            if self.read >= self.dies_after:
+                raise KeyboardInterrupt
             type(self).read += len(prompts)
             return [[self.answer(self.read_back(prompt))] for prompt in prompts]
         type(self).asked += len(prompts)
@@ -52,16 +62,16 @@ class Writer:
 
     def answer(self, text: str) -> Any:
         ids = self.codec.tokenizer.encode(text + "<|im_end|>", add_special_tokens=False)
-        return Sample(tuple(ids), True, None, None)  # type: ignore[arg-type]
+        return Sample(tuple(ids), self.stopped, None, None)  # type: ignore[arg-type]
 
     def close(self) -> None:
-        pass
+        type(self).closed += 1
 
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    Writer.asked = Writer.read = 0
-    Writer.misread = ""
+    Writer.asked = Writer.read = Writer.closed = 0
+    Writer.misread, Writer.dies_after, Writer.stopped = "", 99, True
     monkeypatch.setattr(samples, "_TorchSampler", Writer)
     city = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
     tools = [{"name": f"forecast_{place}", "description": "Weather.", "parameters": city} for place in "abc"]
@@ -104,6 +114,37 @@ def test_a_call_that_does_not_come_back_is_no_row(files: Path, tiny_student: Pat
     assert write(files, tiny_student, "--parallel-share", "0").exit_code == 0
     assert [row.target_calls[0].name for row in read_examples(files / "out.jsonl")] == ["forecast_a", "forecast_c"]
     assert (files / "out.read-back.jsonl").exists()
+    assert Writer.closed == 1
+
+
+def test_samples_that_are_cut_short_are_no_rows(files: Path, tiny_student: Path) -> None:
+    Writer.stopped = False
+    assert "none of 9 samples" in write(files, tiny_student).stderr
+
+
+def test_a_kill_while_reading_back_loses_the_batch_it_was_at(files: Path, tiny_student: Path) -> None:
+    Writer.dies_after = 4
+    assert write(files, tiny_student, "--parallel-share", "0").exit_code != 0
+    assert not (files / "out.jsonl").exists()
+    Writer.dies_after = 99
+    assert write(files, tiny_student, "--parallel-share", "0").exit_code == 0
+    assert (Writer.asked, Writer.read, len(read_examples(files / "out.jsonl"))) == (3, 6, 3)
+
+
+def test_parameters_that_were_not_asked_for_are_no_rows(files: Path, tiny_student: Path) -> None:
+    """Of ten functions with an optional parameter some are asked for it, and the writer always gives it."""
+    place = {"type": "object", "properties": {"city": {"type": "string"}}}
+    tools = [{"name": f"forecast_{number}", "description": "Weather.", "parameters": place} for number in range(10)]
+    (files / "tools.jsonl").write_text("".join(json.dumps(tool) + "\n" for tool in tools))
+    assert write(files, tiny_student, "--parallel-share", "0").exit_code == 0
+    shots = shots_of(read_examples(files / "rows.jsonl"))
+    asked = {
+        tool["name"]
+        for prompt, tool in zip(asking(tools, shots, seed=17), tools, strict=True)
+        if "for city and nothing else" in prompt.prompt[0]["content"]
+    }
+    assert 0 < len(asked) < 10
+    assert {row.target_calls[0].name for row in read_examples(files / "out.jsonl")} == asked
 
 
 def test_rows_of_some_functions_are_held_out_whole(files: Path, tiny_student: Path) -> None:
@@ -113,8 +154,7 @@ def test_rows_of_some_functions_are_held_out_whole(files: Path, tiny_student: Pa
         {call.name for row in read_examples(files / name) for call in row.target_calls}
         for name in ("out.jsonl", "out.dev.jsonl")
     )
-    assert trained and held
-    assert not trained & held
+    assert (bool(trained), bool(held), trained & held) == (True, True, set())
     assert trained | held == {"forecast_a", "forecast_b", "forecast_c"}
     assert "held-out rows of 3 functions" in result.stdout
     assert write(files, tiny_student, "--force").exit_code == 0  # all of them train again, and nothing is asked anew
@@ -151,8 +191,8 @@ def test_vllm_draws_from_a_stream_a_prompt_or_from_one(
 ) -> None:
     fake = fake_vllm.install(monkeypatch, lambda *_: [5])
     config = samples.SamplingConfig(samples=2, seeded_requests=seeded)
-    sampler = samples._VllmSampler(tiny_student, config, 64)
-    assert sampler.batch_size == batch_size
+    sampler = samples._VllmSampler(tiny_student, config)
+    assert sampler.batch_size(config) == batch_size
     assert [len(drawn) for drawn in sampler.sample([[1, 2], [3]], config, seed=7)] == [2, 2]
     assert [settings.seed is not None for _, given in fake.calls for settings in given] == [seeded, seeded]
     sampler.close()

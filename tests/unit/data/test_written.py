@@ -80,6 +80,7 @@ def test_the_way_back_shows_the_words_and_asks_for_the_arguments():
     assert 'Person: How is Oslo?\nArguments: {"city": "Oslo"}' in text
     assert text.endswith("Person: How is Rome today?\n\n" + text.split("\n\n")[-1])
     assert reading(replace(other, id=made.id), shots, seed=1).id != prompt.id
+    assert reading(made, [Shot(OTHER, {"city": "Bonn"}, "How is Bonn?")], seed=1).id != prompt.id
 
 
 @pytest.mark.parametrize(
@@ -87,6 +88,8 @@ def test_the_way_back_shows_the_words_and_asks_for_the_arguments():
     [
         ('Arguments: {"city": "Rome"}', True),
         ('Arguments: {"city": "Rome", "days": 3}\n', True),  # a default is as good as nothing
+        ('Arguments: {"city": "Rome", "days": 3.0}', True),
+        ('Arguments: {"city": "Rome", "days": true}', False),
         ('Arguments: {"city": "Rome", "days": 4}', False),
         ('Arguments: {"city": "rome"}', False),
         ('Arguments: {"city": "Rome"}\nPerson: more', False),
@@ -99,6 +102,12 @@ def test_a_row_is_kept_when_its_arguments_come_back(text, same):
     assert reads_back(written("f", "Rome")[0], text) is same
 
 
+def test_a_default_that_is_said_may_come_back_or_not():
+    made = read_written(TOOL, said({"city": "Rome", "days": 3}, "Rome for the next 3 days"), "a", ("city", "days"))
+    answers = ('{"city": "Rome", "days": 3}', '{"city": "Rome"}', '{"city": "Rome", "days": 5}')
+    assert [reads_back(made, f"Arguments: {answer}") for answer in answers] == [True, True, False]
+
+
 @pytest.mark.parametrize(
     ("text", "arguments"),
     [
@@ -108,6 +117,7 @@ def test_a_row_is_kept_when_its_arguments_come_back(text, same):
         (said({"city": "Rome", "alerts": True}, "Warn me of storms in Rome"), None),  # was not asked for
         (said({"city": "Rome", "unit": "celsius"}, "Rome in Celsius, please"), {"city": "Rome", "unit": "celsius"}),
         (said({"city": "Rome", "days": 7}, "Rome for seven days"), {"city": "Rome", "days": 7}),
+        (said({"city": "Rome", "days": 3}, "Rome for the next 3 days"), {"city": "Rome", "days": 3}),  # a default, said
         (said({"city": "Rome", "days": 4}, "What about Rome today?"), None),  # a value out of nowhere
         (said({"days": 5}, "The next 5 days, please"), None),
         (said({"city": "Rome", "days": "5"}, "Rome for 5 days"), None),
@@ -148,10 +158,12 @@ def test_only_calls_that_can_be_read_off_the_words_are_kept(text, arguments):
         ("18:30", "At 6:30 p.m.", True),
         ("18:00", "At 6 in the evening", False),  # no minutes are said
         ("18:00", "At 6 PM", True),
+        ("18:30", "Wake me at 6:30pm", True),
         ("18:30", "At 6:30 am", False),
         ("San Francisco, CA", "Somewhere in San Francisco", True),
         ("Madison, Wisconsin", "What is on in Madison?", True),
         ("Los Angeles", "What is on in Madison?", False),
+        ("Great Barrier Reef", "What is on at the barrier?", False),  # one word of three
         ("es", "In Spanish, please", True),
         ("celsius", "In degrees Celsius", True),
         ("recommended", "Recommend me some", True),

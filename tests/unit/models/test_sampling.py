@@ -53,8 +53,9 @@ def test_a_row_ends_with_its_stop_token_while_others_go_on(loaded):
     assert any(one.stopped for one in draw(eager)[0])
 
 
-def test_a_low_temperature_is_greedy(loaded):
-    for prompt, group in zip(PROMPTS, draw(loaded, temperature=1e-4), strict=True):
+@pytest.mark.parametrize("temperature", [1e-4, 0.0])
+def test_a_low_temperature_is_greedy(loaded, temperature):
+    for prompt, group in zip(PROMPTS, draw(loaded, temperature=temperature), strict=True):
         ids = list(prompt)
         for token in group[0].ids:
             assert token == loaded.model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()

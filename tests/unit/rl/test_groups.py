@@ -3,7 +3,7 @@ from typing import get_args
 import pytest
 
 import star_edge.contracts as c
-from star_edge.rl.groups import Group, fill, fresh_rows, group_limits, teaches
+from star_edge.rl.groups import Group, fill, fresh_rows, teaches
 
 
 def group(*rewards, text="ok"):
@@ -40,18 +40,18 @@ def test_a_group_counts_when_its_mean_is_inside_and_its_rewards_differ(rewards, 
     ],
 )
 def test_the_reward_sets_the_limits_that_a_recipe_leaves_open(given, limits):
-    assert group_limits(c.SimRlConfig(**given)) == limits
+    assert c.SimRlConfig(**given).group_limits() == limits
 
 
 def test_a_group_of_mostly_wrong_decisions_teaches_typed():
     wrong_but_one = group(-1.0, -1.0, -1.0, 0.4)
-    assert teaches(wrong_but_one, *group_limits(c.SimRlConfig(reward="typed")))
-    assert not teaches(group(-1.0, -1.0), *group_limits(c.SimRlConfig(reward="typed")))
+    assert teaches(wrong_but_one, *c.SimRlConfig(reward="typed").group_limits())
+    assert not teaches(group(-1.0, -1.0), *c.SimRlConfig(reward="typed").group_limits())
 
 
 def test_every_reward_has_limits():
     for kind in get_args(c.RewardKind):
-        assert group_limits(c.SimRlConfig(reward=kind))[1] == 0.99
+        assert c.SimRlConfig(reward=kind).group_limits()[1] == 0.99
 
 
 def scripted(*rounds):
