@@ -24,7 +24,7 @@ from star_edge.data.written import (
     shots_of,
     wanted_parameters,
 )
-from star_edge.errors import DataError
+from star_edge.errors import ArtifactError, DataError
 from star_edge.manifest import hash_json
 from star_edge.progress import Progress
 
@@ -63,24 +63,22 @@ def write_rows(
         Others: as `drawing` and `rows_of` have them.
     Raises:
         DataError: no row can be shown, or none comes of it; the samples stay.
-        StarEdgeError: as `drawing`.
+        StarEdgeError: as `drawing`, and a file of held-out rows that is there already.
     """
     shots = shots_of(examples)
     if not shots:
         raise DataError("no row of --like has one request that one call of a short function answers; give other rows")
+    dev = out.with_suffix(".dev.jsonl")
+    if heldout_share and dev.exists() and not force:
+        raise ArtifactError(f"{dev}: is there already, where held-out rows go; choose another --out, or --force")
     prompts = asking(tools, shots, seed=config.seed)
     asked = dict(zip([prompt.id for prompt in prompts], tools, strict=True))
     with drawing(model, config, out, force=force, progress=progress) as opened:
         samples = opened.samples(prompts, limit=limit)
         found = _read_back(asked, samples, shots, config, opened, made_of=hash_json(prompts))
-    held = {name for name in found if _is_heldout(asked[name], heldout_share, config.seed)}
     rows, heldout = (
-        rows_of(
-            {name: each for name, each in found.items() if (name in held) is side},
-            parallel_share=parallel_share,
-            seed=config.seed,
-        )
-        for side in (False, True)
+        rows_of(side, parallel_share=parallel_share, seed=config.seed)
+        for side in _sides(asked, found, heldout_share, config.seed)
     )
     kept = [len(each) for each in found.values()]
     full = sum(not any(sample["tokens"] or sample["stopped"] for sample in drawn) for drawn in samples.values())
@@ -91,7 +89,7 @@ def write_rows(
             f"request; {full} of {len(found)} functions have no room in the model's context; give a larger model"
         )
     if heldout_share:
-        write_examples(out.with_suffix(".dev.jsonl"), heldout)
+        write_examples(dev, heldout)
     write_examples(out, rows)
     return done
 
@@ -116,9 +114,15 @@ def _read_back(
     }
 
 
-def _is_heldout(tool: Tool, share: float, seed: int) -> bool:
-    """Drawn by the name: tools of one name are on one side, and no other tool moves it."""
-    return draws(seed, "heldout", tool["name"]).random() < share
+def _sides(
+    asked: Mapping[str, Tool], found: Mapping[str, list[Example]], share: float, seed: int
+) -> tuple[dict[str, list[Example]], dict[str, list[Example]]]:
+    """What is trained on, and what is held out; by the tools' names, so that those of one name are on one side."""
+    held = {name for name in found if draws(seed, "heldout", asked[name]["name"]).random() < share}
+    return (
+        {name: rows for name, rows in found.items() if name not in held},
+        {name: rows for name, rows in found.items() if name in held},
+    )
 
 
 def _readable(prompt_id: str, tool: Tool, samples: Sequence[Sample], seed: int) -> list[Example]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -144,6 +144,18 @@ def _refuse_own_input(out: Path, *inputs: Path) -> None:
         raise click.UsageError(f"--out {out} is a file that this command reads; choose another")
 
 
+def _read_all(files: Iterable[Path]) -> list[Example]:
+    """Raises: DataError: a row that is none."""
+    from star_edge.data.normalise import read_evaluation, refuse_bad
+
+    rows = []
+    for file in files:
+        good, bad = read_evaluation(file)
+        refuse_bad(file, good, bad, remedy="mend them or take them out")
+        rows += good
+    return rows
+
+
 def _sampling_options(*, what: str, temperature: float, max_new_tokens: int) -> Callable[[Command], Command]:
     """What `label` and `write` ask about the model and its samples, with defaults of their own."""
     above_zero = click.IntRange(min=1)
@@ -278,18 +290,12 @@ def write(
     prepare_process()
     from star_edge.answering.samples import SamplingConfig
     from star_edge.answering.writing import write_rows
-    from star_edge.data.normalise import read_evaluation, refuse_bad
     from star_edge.data.tool_pool import read_tool_pool
     from star_edge.progress import Progress
 
-    shown = []
-    for file in examples:
-        good, bad = read_evaluation(file)
-        refuse_bad(file, good, bad, remedy="mend them or take them out")
-        shown += good
     done = write_rows(
         read_tool_pool(tools).tools,
-        shown,
+        _read_all(examples),
         model,
         SamplingConfig(**settings, seeded_requests=False),
         out,

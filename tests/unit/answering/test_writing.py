@@ -161,6 +161,15 @@ def test_rows_of_some_functions_are_held_out_whole(files: Path, tiny_student: Pa
     assert Writer.asked == 3
 
 
+def test_a_file_in_the_place_of_held_out_rows_is_left_alone(files: Path, tiny_student: Path) -> None:
+    (files / "out.dev.jsonl").write_text("mine")
+    result = write(files, tiny_student, "--heldout-share", "0.5")
+    assert result.exit_code == 1
+    assert "out.dev.jsonl: is there already" in result.stderr
+    assert (files / "out.dev.jsonl").read_text() == "mine"
+    assert write(files, tiny_student).exit_code == 0  # without held-out rows it is not in the way
+
+
 def test_requests_of_two_functions_are_joined(files: Path, tiny_student: Path) -> None:
     assert write(files, tiny_student, "--parallel-share", "1").exit_code == 0
     rows = read_examples(files / "out.jsonl")
