@@ -16,13 +16,14 @@ from star_edge.data.draws import draws
 from star_edge.data.rows import write_examples
 from star_edge.data.written import (
     Shot,
+    Wish,
     asking,
     read_written,
     reading,
     reads_back,
     rows_of,
     shots_of,
-    wanted_parameters,
+    wishes,
 )
 from star_edge.errors import ArtifactError, DataError
 from star_edge.manifest import hash_json
@@ -71,8 +72,8 @@ def write_rows(
     dev = out.with_suffix(".dev.jsonl")
     if heldout_share and dev.exists() and not force:
         raise ArtifactError(f"{dev}: is there already, where held-out rows go; choose another --out, or --force")
-    prompts = asking(tools, shots, seed=config.seed)
-    asked = dict(zip([prompt.id for prompt in prompts], tools, strict=True))
+    asked = {wish.id: wish for wish in wishes(tools, parallel_share=parallel_share, seed=config.seed)}
+    prompts = [asking(wish, shots, seed=config.seed) for wish in asked.values()]
     with drawing(model, config, out, force=force, progress=progress) as opened:
         samples = opened.samples(prompts, limit=limit)
         found = _read_back(asked, samples, shots, config, opened, made_of=hash_json(prompts))
@@ -95,7 +96,7 @@ def write_rows(
 
 
 def _read_back(
-    asked: Mapping[str, Tool],
+    asked: Mapping[str, Wish],
     samples: Mapping[str, Sequence[Sample]],
     shots: Sequence[Shot],
     config: SamplingConfig,
@@ -104,7 +105,7 @@ def _read_back(
     made_of: str,
 ) -> dict[str, list[Example]]:
     """For each prompt, by its id, the samples that may be right and whose arguments come back the same."""
-    likely = {name: _readable(name, asked[name], drawn, config.seed) for name, drawn in samples.items()}
+    likely = {name: _readable(asked[name], drawn) for name, drawn in samples.items()}
     back = {row.id: reading(row, shots, seed=config.seed) for rows in likely.values() for row in rows}
     once = replace(config, samples=1, temperature=0.0)
     answers = opened.samples(list(back.values()), config=once, name="read-back", made_of=made_of)
@@ -115,21 +116,20 @@ def _read_back(
 
 
 def _sides(
-    asked: Mapping[str, Tool], found: Mapping[str, list[Example]], share: float, seed: int
+    asked: Mapping[str, Wish], found: Mapping[str, list[Example]], share: float, seed: int
 ) -> tuple[dict[str, list[Example]], dict[str, list[Example]]]:
     """What is trained on, and what is held out; by the tools' names, so that those of one name are on one side."""
-    held = {name for name in found if draws(seed, "heldout", asked[name]["name"]).random() < share}
+    held = {name for name in found if draws(seed, "heldout", asked[name].tool["name"]).random() < share}
     return (
         {name: rows for name, rows in found.items() if name not in held},
         {name: rows for name, rows in found.items() if name in held},
     )
 
 
-def _readable(prompt_id: str, tool: Tool, samples: Sequence[Sample], seed: int) -> list[Example]:
+def _readable(wish: Wish, samples: Sequence[Sample]) -> list[Example]:
     """The samples of one function that may be right."""
-    wanted = wanted_parameters(tool, prompt_id, seed)
     read = (
-        read_written(tool, sample["text"], f"{prompt_id}-{number}", wanted)
+        read_written(wish, sample["text"], f"{wish.id}-{number}")
         for number, sample in enumerate(samples)
         if sample["stopped"]
     )

@@ -246,13 +246,13 @@ def label(prompts: Path, model: str, out: Path, limit: int | None, force: bool, 
 @data.command()
 @click.argument("tools", type=FILE)
 @click.option("--like", "examples", type=FILE, required=True, multiple=True, help="Rows to show. Repeatable.")
-@_sampling_options(what="function", temperature=0.8, max_new_tokens=160)
+@_sampling_options(what="function", temperature=0.8, max_new_tokens=256)
 @click.option(
     "--parallel-share",
     default=0.3,
     show_default=True,
     type=click.FloatRange(0.0, 1.0),
-    help="Share of the functions whose requests are joined, two to four in a row.",
+    help="Share of the functions asked for in two to four calls at once, and of the others whose requests are joined.",
 )
 @click.option(
     "--heldout-share",

@@ -1,9 +1,9 @@
 """Rows that a model writes: a call of a given function, and what a person would have said to get exactly that call.
 
-The model is shown some functions with a call and a request each, of rows that are there, and goes on for a function of
-a pool: arguments first, then the words. Then it is asked the other way round, for the arguments that the words mean. A
-pair is kept when the arguments fit the function's schema, have their numbers and most of their words in the request,
-and come back the same: round-trip consistency as of Alberti et al. (arXiv 1906.05416), for calls.
+The model is shown some functions with a call or more and a request each, of rows that are there, and goes on for a
+function of a pool: arguments first, then the words. Then it is asked the other way round, for the arguments that the
+words mean. What it wrote is kept when the arguments fit the function's schema, have their numbers and most of their
+words in the request, and come back the same: round-trip consistency as of Alberti et al. (arXiv 1906.05416), for calls.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,10 +23,11 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from star_edge.calls import strict_json
-from star_edge.calls.match import same_value
-from star_edge.contracts import Example, Tool
+from star_edge.calls.match import same_calls, same_value
+from star_edge.contracts import Example, Tool, ToolCall
 from star_edge.data.draws import draws
 from star_edge.data.quota import kind_of
+from star_edge.data.spoken import can_be_read, is_said
 
 SOURCE = "written"
 SHOTS = 3
@@ -35,101 +36,119 @@ SHORTEST_REQUEST, LONGEST_REQUEST = 12, 400
 OPTIONAL_SHARE = 0.4  # of optional parameters that a request mentions: where all are, a reader learns to fill all
 _ANSWER = re.compile(r"\s*Arguments:\s*(?=\{)")
 _PERSON = re.compile(r"\s*Person:\s*(\S[^\n]*)")
-_STEM = 4  # letters by which two forms of a word are taken for one
-_CODE = re.compile(r"[A-Za-z]{1,3}")
-_NUMBER_WORDS = (
-    "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
-    "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
-)  # fmt: skip
-_MONTHS = (
-    "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
-    "december",
-)  # fmt: skip
-_SIZES = (2, 2, 3, 4)  # calls of a joined row
+_SIZES = (2, 2, 3, 4)  # calls of a request for several
 _JOINED = ("{0} Also, {1}", "{0} And then: {1}", "{0}\n{1}", "First: {0} Second: {1}", "{0} After that, {1}")
 
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """A function, the arguments of one call of it, and what a person had said."""
+    """A function, the arguments of one or more calls of it, and what a person had said."""
 
     tool: Tool
-    arguments: Mapping[str, Any]
+    calls: tuple[Mapping[str, Any], ...]
     request: str
 
 
 def shots_of(examples: Sequence[Example]) -> list[Shot]:
-    """What rows have to show: one request that one call answers, of a function that is not long."""
+    """What rows have to show: one request that calls of one function answer, which is not long."""
     shots = []
     for example in examples:
         turns = [message for message in example.prompt if message["role"] != "system"]
         calls = example.target_calls
-        if len(calls) != 1 or [turn["role"] for turn in turns] != ["user"]:
+        names = {call.name for call in calls}
+        if len(names) != 1 or len(calls) > max(_SIZES) or [turn["role"] for turn in turns] != ["user"]:
             continue
-        tool = next((tool for tool in example.tools if tool["name"] == calls[0].name), None)
+        tool = next((tool for tool in example.tools if tool["name"] in names), None)
         request = turns[0]["content"].strip()
         if tool and "\n" not in request and len(_shown(tool)) + len(request) <= LONGEST_SHOT:
-            shots.append(Shot(tool, calls[0].arguments, request))
+            shots.append(Shot(tool, tuple(call.arguments for call in calls), request))
     return shots
 
 
-def asking(tools: Sequence[Tool], shots: Sequence[Shot], *, seed: int) -> list[Example]:
-    """A prompt for each function, in order, with shots that the seed draws for it."""
-    return [_asked(tool, shots, f"{SOURCE}-{number}-{tool['name']}", seed) for number, tool in enumerate(tools)]
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a model is asked to write: so many calls of a function, with some of its parameters."""
+
+    tool: Tool
+    id: str
+    parameters: tuple[str, ...]
+    calls: int = 1
 
 
-def _asked(tool: Tool, shots: Sequence[Shot], id: str, seed: int) -> Example:
-    shown = "".join(
-        f"Function: {_shown(shot.tool)}\nArguments: {_json(shot.arguments)}\nPerson: {shot.request}\n\n"
-        for shot in _drawn(shots, id, seed)
-    )
-    names = wanted_parameters(tool, id, seed)
-    values = f"with realistic values of your own for {', '.join(names)} and nothing else" if names else "which are {}"
-    text = (
-        "Each function below is followed by the arguments of one call, and by what a person had said to an assistant "
-        "that made exactly this call. The person says every value as people do (March 5th, 2024 for 2024-03-05, 6:30 "
-        "in the evening for 18:30, Spanish for es, US dollars for USD, a wish for true), and never the names "
-        f"of the function or its parameters.\n\n{shown}Function: {_shown(tool)}\n\n"
-        f"Continue for this last function: one line that begins with Arguments, {values}, and one line that begins "
-        "with Person."
-    )
-    return _prompt(id, text)
+def wishes(tools: Sequence[Tool], *, parallel_share: float, seed: int) -> list[Wish]:
+    """One for each function, in order: all its required parameters, some of the others, and mostly one call.
+
+    Args:
+        parallel_share: of the functions that are to be called several times by one request.
+    """
+    return [_wish(tool, f"{SOURCE}-{number}-{tool['name']}", parallel_share, seed) for number, tool in enumerate(tools)]
 
 
-def wanted_parameters(tool: Tool, id: str, seed: int) -> list[str]:
-    """The parameters that a request for this function is to mention: all required ones, and some of the others."""
+def _wish(tool: Tool, id: str, parallel_share: float, seed: int) -> Wish:
     parameters = tool["parameters"]
     chance = draws(seed, "parameters", id)
-    return [
+    names = tuple(
         name
         for name in parameters.get("properties", {})
         if chance.random() < OPTIONAL_SHARE or name in parameters.get("required", ())
-    ]
+    )
+    several = draws(seed, "calls", id)
+    is_parallel = several.random() < parallel_share and names
+    return Wish(tool, id, names, several.choice(_SIZES) if is_parallel else 1)
+
+
+def asking(wish: Wish, shots: Sequence[Shot], *, seed: int) -> Example:
+    """The prompt that asks for it, with shots that the seed draws."""
+    shown = "".join(
+        f"Function: {_shown(shot.tool)}\n{_arguments(shot)}Person: {shot.request}\n\n"
+        for shot in _drawn(shots, wish.id, wish.calls, seed)
+    )
+    names = ", ".join(wish.parameters)
+    values = f"with realistic values of your own for {names} and nothing else" if names else "which are {}"
+    lines = "one line that begins with Arguments"
+    end = "one line that begins with Person"
+    if wish.calls > 1:
+        lines = f"{wish.calls} lines that begin with Arguments, for {wish.calls} different calls"
+        end += ", who asks for all of them at once, in one or two sentences"
+    text = (
+        "Each function below is followed by the arguments of its calls, a line each, and by what a person had said to "
+        "an assistant that made exactly these calls. The person says every value as people do (March 5th, 2024 for "
+        "2024-03-05, 6:30 in the evening for 18:30, Spanish for es, US dollars for USD, a wish for true), and never "
+        f"the names of the function or its parameters.\n\n{shown}Function: {_shown(wish.tool)}\n\n"
+        f"Continue for this last function: {lines}, {values}, and {end}."
+    )
+    return _prompt(wish.id, text)
 
 
 def reading(row: Example, shots: Sequence[Shot], *, seed: int) -> Example:
     """A prompt that asks for the arguments which a written row's request means."""
     tool, request = row.tools[0], row.prompt[0]["content"]
     shown = "".join(
-        f"Function: {_shown(shot.tool)}\nPerson: {shot.request}\nArguments: {_json(shot.arguments)}\n\n"
-        for shot in _drawn(shots, row.id, seed)
+        f"Function: {_shown(shot.tool)}\nPerson: {shot.request}\n{_arguments(shot)}\n"
+        for shot in _drawn(shots, row.id, len(row.target_calls), seed)
     )
     text = (
-        "Each function below is followed by what a person said to an assistant, and by the arguments of the call that "
-        "it made. They hold what the person said, written as the descriptions ask for it, and no parameter of which "
-        f"nothing was said.\n\n{shown}Function: {_shown(tool)}\nPerson: {request}\n\nContinue for this last function "
-        "with one line that begins with Arguments."
+        "Each function below is followed by what a person said to an assistant, and by the arguments of the calls that "
+        "it made, a line each. They hold what the person said, written as the descriptions ask for it, and no "
+        f"parameter of which nothing was said.\n\n{shown}Function: {_shown(tool)}\nPerson: {request}\n\n"
+        "Continue for this last function with a line that begins with Arguments for each call."
     )
     # What is asked is in the id: the row's number alone would let an answer stand for another prompt.
     return _prompt(f"{row.id} {hashlib.sha256(text.encode()).hexdigest()[:12]}", text)
+
+
+def _arguments(shot: Shot) -> str:
+    return "".join(f"Arguments: {_json(arguments)}\n" for arguments in shot.calls)
 
 
 def _prompt(id: str, text: str) -> Example:
     return Example(id, SOURCE, ({"role": "user", "content": text}, {"role": "assistant", "content": ""}), ())
 
 
-def _drawn(shots: Sequence[Shot], id: str, seed: int) -> list[Shot]:
-    return draws(seed, "shots", id).sample(list(shots), min(SHOTS, len(shots)))
+def _drawn(shots: Sequence[Shot], id: str, calls: int, seed: int) -> list[Shot]:
+    """Shots of one call where one is due; else of several as far as there are any, for how many is not to be copied."""
+    likely = [shot for shot in shots if (len(shot.calls) > 1) == (calls > 1)] or list(shots)
+    return draws(seed, "shots", id).sample(likely, min(SHOTS, len(likely)))
 
 
 def _shown(tool: Tool) -> str:
@@ -143,37 +162,52 @@ def _json(value: Any) -> str:
 # ------------------------------------------------------------------------------------------------------- reading
 
 
-def read_written(tool: Tool, text: str, id: str, wanted: Sequence[str]) -> Example | None:
-    """A completion of `asking` as a row, or None where it cannot be right.
-
-    Args:
-        wanted: the parameters that were asked for; a call with others is not kept.
-    """
-    begin = _ANSWER.match(text)
-    found = _value(text, begin.end()) if begin else None
-    said = _PERSON.match(text, found[1]) if found else None
-    if found is None or said is None or text[said.end() :].strip():
+def read_written(wish: Wish, text: str, id: str) -> Example | None:
+    """A completion of `asking` as a row, or None where it cannot be right."""
+    found, end = _argument_lines(text)
+    said = _PERSON.match(text, end)
+    if len(found) != wish.calls or said is None or text[said.end() :].strip():
         return None
     request = said.group(1).strip().strip('"')
-    # Nobody said it: the call is as right without an optional parameter at its default.
-    arguments = {
-        name: value for name, value in found[0].items() if is_said(value, request) or not _is_default(name, value, tool)
+    calls = [_meant(arguments, request, wish.tool) for arguments in found]
+    if len({_json(arguments) for arguments in calls}) < len(calls) or not _is_natural(request, wish.tool["name"]):
+        return None
+    for arguments in calls:
+        if not arguments.keys() <= set(wish.parameters) or not fits(arguments, wish.tool["parameters"]):
+            return None
+        if not all(can_be_read(value, request) for value in arguments.values()):
+            return None
+    return _row(id, request, [{"name": wish.tool["name"], "arguments": arguments} for arguments in calls], [wish.tool])
+
+
+def _meant(arguments: Mapping[str, Any], request: str, tool: Tool) -> dict[str, Any]:
+    """Without defaults that nobody said: the call is as right without them."""
+    return {
+        name: value
+        for name, value in arguments.items()
+        if is_said(value, request) or not _is_default(name, value, tool)
     }
-    if not arguments.keys() <= set(wanted) or not fits(arguments, tool["parameters"]):
-        return None
-    if not all(can_be_read(value, request) for value in arguments.values()) or not _is_natural(request, tool["name"]):
-        return None
-    return _row(id, request, [{"name": tool["name"], "arguments": arguments}], [tool])
 
 
 def reads_back(row: Example, text: str) -> bool:
-    """Whether a completion of `reading` has the row's arguments, defaults of optional parameters aside."""
-    begin = _ANSWER.match(text)
-    found = _value(text, begin.end()) if begin else None
-    if found is None or text[found[1] :].strip():
+    """Whether a completion of `reading` has the row's calls in any order, defaults of optional parameters aside."""
+    found, end = _argument_lines(text)
+    if text[end:].strip():
         return False
-    tool, meant = row.tools[0], row.target_calls[0].arguments
-    return same_value(_without_defaults(found[0], tool), _without_defaults(meant, tool))
+    tool = row.tools[0]
+    told = [ToolCall(tool["name"], _without_defaults(arguments, tool)) for arguments in found]
+    meant = [ToolCall(tool["name"], _without_defaults(call.arguments, tool)) for call in row.target_calls]
+    return same_calls(told, meant)
+
+
+def _argument_lines(text: str) -> tuple[list[dict[str, Any]], int]:
+    """The JSON objects of the lines that a completion begins with, and where they end."""
+    found: list[dict[str, Any]] = []
+    end = 0
+    while (begin := _ANSWER.match(text, end)) and (value := _value(text, begin.end())):
+        found.append(value[0])
+        end = value[1]
+    return found, end
 
 
 def _value(text: str, begin: int) -> tuple[dict[str, Any], int] | None:
@@ -218,75 +252,6 @@ def _has_null(value: Any) -> bool:
     return any(map(_has_null, value)) if isinstance(value, list) else value is None
 
 
-def can_be_read(value: Any, request: str) -> bool:
-    """Whether a request may mean a value: each of its texts is said, or has its numbers and half of its words there.
-
-    Numbers may be said as words, as months or on a clock of twelve hours, words in another form; codes of up to three
-    letters and truth values cannot be looked for.
-    """
-    return all(_is_verbatim(leaf, request) or _is_likely(leaf, request) for leaf in _leaves(value))
-
-
-def is_said(value: Any, request: str) -> bool:
-    """Whether a value has texts or numbers, and a request all of them word by word; truth values are never said."""
-    leaves = list(_leaves(value))
-    return bool(leaves) and all(_is_verbatim(leaf, request) for leaf in leaves)
-
-
-def _is_verbatim(leaf: str, request: str) -> bool:
-    return f" {_plain(leaf)} " in f" {_plain(request)} "
-
-
-def _is_likely(leaf: str, request: str) -> bool:
-    if _CODE.fullmatch(leaf):
-        return True
-    if not _numbers(leaf) <= _spoken_numbers(request):
-        return False
-    words = [word[:_STEM] for word in _letters(leaf) if len(word) >= _STEM]
-    heard = {word[:_STEM] for word in _letters(request)}
-    if not words:
-        return bool(_numbers(leaf))
-    return 2 * sum(word in heard for word in words) >= len(words)
-
-
-def _numbers(text: str) -> set[float]:
-    """Numbers of digits; parts of dates and clocks are numbers of their own, and signs are not looked at."""
-    return {float(found) for found in re.findall(r"\d+(?:\.\d+)?", re.sub(r"(?<=\d),(?=\d{3}\b)", "", text))}
-
-
-def _spoken_numbers(request: str) -> set[float]:
-    numbers = _numbers(request)
-    words = _letters(request)
-    numbers |= {
-        float(number) for each in (_NUMBER_WORDS, _MONTHS) for number, word in enumerate(each, 1) if word in words
-    }
-    if re.search(r"(?<![a-z])p\.?m\b|afternoon|evening|tonight|o'clock", request, re.IGNORECASE):
-        numbers |= {number + 12 for number in numbers if number < 12}
-    return (
-        numbers | {0.0} if re.search(r"(?<![a-z])[ap]\.?m\b|o'clock|midnight|zero", request, re.IGNORECASE) else numbers
-    )
-
-
-def _letters(text: str) -> list[str]:
-    return re.findall(r"[^\W\d_]+", text.casefold())
-
-
-def _leaves(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            yield from _leaves(item)
-    elif not isinstance(value, bool):
-        yield "" if value is None else str(value)
-
-
-def _plain(text: str) -> str:
-    """Words and numbers alone, in lower case; signs and points stay with their numbers."""
-    found = re.findall(r"-?\d+(?:[.,:]\d+)*|[^\W\d_]+", text.casefold())
-    return " ".join(found) or "\0"  # a value of signs alone is never said
-
-
 def _is_natural(request: str, name: str) -> bool:
     """Whether a person could have said it: no code, and no name that only a program has."""
     is_coded = "_" in name or not name.islower()
@@ -311,8 +276,8 @@ def rows_of(written: Mapping[str, Sequence[Example]], *, parallel_share: float, 
 
     Args:
         written: what was kept for each function, under any name.
-        parallel_share: of the functions, whose requests are joined: those of one function where it has several, else
-            with those of other functions.
+        parallel_share: of the functions whose requests are for one call, which are joined: those of one function where
+            it has several, else with those of other functions.
     """
     chance = draws(seed, "parallel", SOURCE)
     rows: list[Example] = []
@@ -320,7 +285,7 @@ def rows_of(written: Mapping[str, Sequence[Example]], *, parallel_share: float, 
     size = chance.choice(_SIZES)
     for found in written.values():
         found = _distinct(found)
-        if not found or chance.random() >= parallel_share:
+        if not found or len(found[0].target_calls) > 1 or chance.random() >= parallel_share:
             rows += found
             continue
         if len(found) > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,15 @@ from star_edge.cli import main
 from star_edge.contracts import Example
 from star_edge.data.chat import ChatCodec
 from star_edge.data.rows import read_examples, write_examples
-from star_edge.data.written import asking, shots_of
+from star_edge.data.written import wishes
 from star_edge.models.load import load_tokenizer, read_template
 from star_edge.models.sampling import Sample
+
+CITIES = ["Rome", "Oslo", "Lima", "Kiel"]
+
+
+def arguments(cities: Sequence[str]) -> str:
+    return "".join(f'Arguments: {{"city": "{city}"}}\n' for city in cities)
 
 
 class Writer:
@@ -43,22 +50,25 @@ class Writer:
         return 2
 
     def sample(self, prompts: Sequence[Sequence[int]], config: samples.SamplingConfig, *, seed: int) -> list[list[Any]]:
+        texts = [self.codec.tokenizer.decode(list(prompt)) for prompt in prompts]
         if config.temperature == 0:
             if self.read >= self.dies_after:
                 raise KeyboardInterrupt
             type(self).read += len(prompts)
-            return [[self.answer(self.read_back(prompt))] for prompt in prompts]
+            return [[self.answer(self.read_back(text))] for text in texts]
         type(self).asked += len(prompts)
-        return [[self.written(number) for number in range(config.samples)] for _ in prompts]
+        return [[self.answer(self.written(text, number)) for number in range(config.samples)] for text in texts]
 
-    def written(self, number: int) -> Any:
-        city = "Rome" if number < 2 else "Oslo"
-        return self.answer(f'Arguments: {{"city": "{city}"}}\nPerson: How will it be in Rome?')
+    def written(self, prompt: str, number: int) -> str:
+        if several := re.search(r"(\d) lines that begin", prompt):
+            cities = CITIES[: int(several.group(1))]
+            return f"{arguments(cities)}Person: How will it be in {' and '.join(cities)}?"
+        return f"{arguments(['Rome' if number < 2 else 'Oslo'])}Person: How will it be in Rome?"
 
-    def read_back(self, prompt: Sequence[int]) -> str:
-        text = self.codec.tokenizer.decode(list(prompt))
-        city = "Bonn" if self.misread and f"forecast_{self.misread}" in text else "Rome"
-        return f'Arguments: {{"city": "{city}"}}'
+    def read_back(self, prompt: str) -> str:
+        if self.misread and f"forecast_{self.misread}" in prompt:
+            return arguments(["Bonn"])
+        return arguments([city for city in CITIES if city in prompt.rpartition("Person:")[2]])
 
     def answer(self, text: str) -> Any:
         ids = self.codec.tokenizer.encode(text + "<|im_end|>", add_special_tokens=False)
@@ -137,12 +147,7 @@ def test_parameters_that_were_not_asked_for_are_no_rows(files: Path, tiny_studen
     tools = [{"name": f"forecast_{number}", "description": "Weather.", "parameters": place} for number in range(10)]
     (files / "tools.jsonl").write_text("".join(json.dumps(tool) + "\n" for tool in tools))
     assert write(files, tiny_student, "--parallel-share", "0").exit_code == 0
-    shots = shots_of(read_examples(files / "rows.jsonl"))
-    asked = {
-        tool["name"]
-        for prompt, tool in zip(asking(tools, shots, seed=17), tools, strict=True)
-        if "for city and nothing else" in prompt.prompt[0]["content"]
-    }
+    asked = {wish.tool["name"] for wish in wishes(tools, parallel_share=0.0, seed=17) if wish.parameters}
     assert 0 < len(asked) < 10
     assert {row.target_calls[0].name for row in read_examples(files / "out.jsonl")} == asked
 
@@ -157,7 +162,8 @@ def test_rows_of_some_functions_are_held_out_whole(files: Path, tiny_student: Pa
     assert (bool(trained), bool(held), trained & held) == (True, True, set())
     assert trained | held == {"forecast_a", "forecast_b", "forecast_c"}
     assert "held-out rows of 3 functions" in result.stdout
-    assert write(files, tiny_student, "--force").exit_code == 0  # all of them train again, and nothing is asked anew
+    # All of them train again, and nothing is asked anew.
+    assert write(files, tiny_student, "--parallel-share", "1", "--force").exit_code == 0
     assert Writer.asked == 3
 
 
@@ -170,10 +176,12 @@ def test_a_file_in_the_place_of_held_out_rows_is_left_alone(files: Path, tiny_st
     assert write(files, tiny_student).exit_code == 0  # without held-out rows it is not in the way
 
 
-def test_requests_of_two_functions_are_joined(files: Path, tiny_student: Path) -> None:
+def test_one_request_asks_for_several_calls_of_a_function(files: Path, tiny_student: Path) -> None:
     assert write(files, tiny_student, "--parallel-share", "1").exit_code == 0
     rows = read_examples(files / "out.jsonl")
-    assert [len(row.target_calls) for row in rows] == [2, 1]
+    assert [row.target_calls[0].name for row in rows] == ["forecast_a", "forecast_b", "forecast_c"]
+    assert all(2 <= len(row.target_calls) <= 4 and row.kind == "parallel" for row in rows)
+    assert [len({call.name for call in row.target_calls}) for row in rows] == [1, 1, 1]
 
 
 def test_samples_of_which_no_row_comes_are_no_success(files: Path, tiny_student: Path) -> None:

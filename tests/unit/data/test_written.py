@@ -4,17 +4,18 @@ from dataclasses import replace
 import pytest
 
 from star_edge.contracts import Example
+from star_edge.data.spoken import can_be_read
 from star_edge.data.written import (
     Shot,
+    Wish,
     asking,
-    can_be_read,
     fits,
     read_written,
     reading,
     reads_back,
     rows_of,
     shots_of,
-    wanted_parameters,
+    wishes,
 )
 
 TOOL = {
@@ -44,43 +45,90 @@ def row(request, calls=1, role="user", tool=TOOL):
     return Example("row", "test", ({"role": role, "content": request}, answer), (OTHER, tool))
 
 
-def test_rows_show_one_request_with_one_short_call():
+def test_rows_show_one_request_with_calls_of_one_short_function():
     rows = [row("Rome tomorrow?"), row("Twice", calls=2), row("A\nB"), row("x" * 700), row("Rome?", role="tool")]
-    assert shots_of(rows) == [Shot(TOOL, {"city": "Rome"}, "Rome tomorrow?")]
+    rows += [row("Five times", calls=5), row("None", calls=0)]
+    city = {"city": "Rome"}
+    assert shots_of(rows) == [Shot(TOOL, (city,), "Rome tomorrow?"), Shot(TOOL, (city, city), "Twice")]
+
+
+def one(city):
+    return Shot(OTHER, ({"city": city},), f"How is {city}?")
 
 
 def test_a_prompt_shows_three_rows_and_the_function():
-    shots = [Shot(OTHER, {"city": f"City {number}"}, f"How is city {number}?") for number in range(9)]
-    first, second = asking([TOOL, TOOL], shots, seed=1)
-    text = first.prompt[0]["content"]
+    shots = [one(f"City {number}") for number in range(9)]
+    first, second = wishes([TOOL, TOOL], parallel_share=0.0, seed=1)
+    prompt = asking(first, shots, seed=1)
+    text = prompt.prompt[0]["content"]
     assert text.count("Arguments: {") == text.count("Person: ") == 3
     assert text.count("Function: ") == 4
     assert json.dumps(TOOL, ensure_ascii=False) in text
     assert first.id != second.id
-    assert asking([TOOL, TOOL], shots, seed=1) == [first, second]
-    assert asking([TOOL], shots, seed=2) != [first]
+    assert prompt.id == first.id
+    assert asking(first, shots, seed=1) == prompt
+    assert asking(first, shots, seed=2) != prompt
 
 
 def test_a_request_is_to_mention_what_is_required_and_some_of_the_rest():
-    drawn = [wanted_parameters(TOOL, str(number), 1) for number in range(200)]
-    assert all("city" in names for names in drawn)
-    assert 0.3 < sum("days" in names for names in drawn) / 200 < 0.5
-    shots = [Shot(OTHER, {"city": "Oslo"}, "How is Oslo?")]
-    (prompt,) = asking([TOOL], shots, seed=1)
-    assert f"for {', '.join(wanted_parameters(TOOL, prompt.id, 1))} and nothing else" in prompt.prompt[0]["content"]
-    (bare,) = asking([{**TOOL, "parameters": {"type": "object", "properties": {}}}], shots, seed=1)
-    assert "Arguments, which are {}, and" in bare.prompt[0]["content"]
+    drawn = wishes([TOOL] * 200, parallel_share=0.0, seed=1)
+    assert all("city" in wish.parameters and wish.calls == 1 for wish in drawn)
+    assert 0.3 < sum("days" in wish.parameters for wish in drawn) / 200 < 0.5
+    text = asking(drawn[0], [one("Oslo")], seed=1).prompt[0]["content"]
+    assert f"for {', '.join(drawn[0].parameters)} and nothing else" in text
+    bare = Wish({**TOOL, "parameters": {"type": "object", "properties": {}}}, "bare", ())
+    assert "Arguments, which are {}, and" in asking(bare, [one("Oslo")], seed=1).prompt[0]["content"]
+
+
+def test_some_functions_are_asked_for_in_several_calls_with_such_rows_to_show():
+    drawn = wishes([TOOL] * 200, parallel_share=0.5, seed=1)
+    assert 0.4 < sum(wish.calls > 1 for wish in drawn) / 200 < 0.6
+    assert {wish.calls for wish in drawn} == {1, 2, 3, 4}
+    wish = next(wish for wish in drawn if wish.calls == 3)
+    both = Shot(OTHER, ({"city": "Oslo"}, {"city": "Bonn"}), "How are Oslo and Bonn?")
+    text = asking(wish, [one("Rome"), both], seed=1).prompt[0]["content"]
+    assert 'Arguments: {"city": "Oslo"}\nArguments: {"city": "Bonn"}\nPerson: How are Oslo and Bonn?' in text
+    assert "How is Rome?" not in text
+    assert "3 lines that begin with Arguments, for 3 different calls" in text
+    assert "How is Rome?" in asking(wish, [one("Rome")], seed=1).prompt[0]["content"]  # where no row has several
+    bare = {**TOOL, "parameters": {"type": "object", "properties": {}}}
+    assert {wish.calls for wish in wishes([bare] * 50, parallel_share=1.0, seed=1)} == {1}
+
+
+SEVERAL = Wish(TOOL, "a", ("city",), calls=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "cities"),
+    [
+        ('Arguments: {"city": "Rome"}\nArguments: {"city": "Oslo"}\nPerson: How are Rome and Oslo?', ["Rome", "Oslo"]),
+        ('Arguments: {"city": "Rome"}\nPerson: How are Rome and Oslo?', None),  # one call of two
+        ('Arguments: {"city": "Rome"}\nArguments: {"city": "Rome"}\nPerson: How is Rome, twice?', None),
+        ('Arguments: {"city": "Rome"}\nArguments: {"city": "Oslo"}\nPerson: How is it in Rome?', None),
+    ],
+)
+def test_a_request_for_several_calls_says_all_of_them(text, cities):
+    found = read_written(SEVERAL, text, "a")
+    assert (found and [call.arguments["city"] for call in found.target_calls]) == cities
+    if found is None:
+        return
+    assert found.kind == "parallel"
+    assert rows_of({"a": [found]}, parallel_share=1.0, seed=1) == [found]  # it is joined to nothing
+    both = ['Arguments: {"city": "Oslo"}', 'Arguments: {"city": "Rome"}']
+    assert reads_back(found, "\n".join(both))
+    assert not reads_back(found, both[0])
+    assert not reads_back(found, "\n".join([*both, both[0]]))
 
 
 def test_the_way_back_shows_the_words_and_asks_for_the_arguments():
-    shots = [Shot(OTHER, {"city": "Oslo"}, "How is Oslo?")]
+    shots = [one("Oslo")]
     made, other = (written("f", city)[0] for city in ("Rome", "Bonn"))
     prompt = reading(made, shots, seed=1)
     text = prompt.prompt[0]["content"]
     assert 'Person: How is Oslo?\nArguments: {"city": "Oslo"}' in text
     assert text.endswith("Person: How is Rome today?\n\n" + text.split("\n\n")[-1])
     assert reading(replace(other, id=made.id), shots, seed=1).id != prompt.id
-    assert reading(made, [Shot(OTHER, {"city": "Bonn"}, "How is Bonn?")], seed=1).id != prompt.id
+    assert reading(made, [one("Bonn")], seed=1).id != prompt.id
 
 
 @pytest.mark.parametrize(
@@ -103,7 +151,9 @@ def test_a_row_is_kept_when_its_arguments_come_back(text, same):
 
 
 def test_a_default_that_is_said_may_come_back_or_not():
-    made = read_written(TOOL, said({"city": "Rome", "days": 3}, "Rome for the next 3 days"), "a", ("city", "days"))
+    made = read_written(
+        Wish(TOOL, "a", ("city", "days")), said({"city": "Rome", "days": 3}, "Rome for the next 3 days"), "a"
+    )
     answers = ('{"city": "Rome", "days": 3}', '{"city": "Rome"}', '{"city": "Rome", "days": 5}')
     assert [reads_back(made, f"Arguments: {answer}") for answer in answers] == [True, True, False]
 
@@ -137,7 +187,7 @@ def test_a_default_that_is_said_may_come_back_or_not():
     ],
 )
 def test_only_calls_that_can_be_read_off_the_words_are_kept(text, arguments):
-    found = read_written(TOOL, text, "a", ("city", "days", "unit"))
+    found = read_written(Wish(TOOL, "a", ("city", "days", "unit")), text, "a")
     if arguments is None:
         assert found is None
         return
@@ -196,7 +246,11 @@ def test_arguments_are_all_that_is_required_and_nothing_unknown():
 
 def written(name, *cities, tool=TOOL):
     found = [
-        read_written({**tool, "name": name}, said({"city": city}, f"How is {city} today?"), f"{name}-{city}", ("city",))
+        read_written(
+            Wish({**tool, "name": name}, name, ("city",)),
+            said({"city": city}, f"How is {city} today?"),
+            f"{name}-{city}",
+        )
         for city in cities
     ]
     assert None not in found

@@ -1,0 +1,87 @@
+"""Whether the words of a request may mean a value, as far as can be told without a model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+_STEM = 4  # letters by which two forms of a word are taken for one
+_CODE = re.compile(r"[A-Za-z]{1,3}")
+_NUMBER_WORDS = (
+    "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
+    "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
+)  # fmt: skip
+_MONTHS = (
+    "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
+    "december",
+)  # fmt: skip
+
+
+def can_be_read(value: Any, request: str) -> bool:
+    """Whether a request may mean a value: each of its texts is said, or has its numbers and half of its words there.
+
+    Numbers may be said as words, as months or on a clock of twelve hours, words in another form; codes of up to three
+    letters and truth values cannot be looked for.
+    """
+    return all(_is_verbatim(leaf, request) or _is_likely(leaf, request) for leaf in _leaves(value))
+
+
+def is_said(value: Any, request: str) -> bool:
+    """Whether a value has texts or numbers, and a request all of them word by word; truth values are never said."""
+    leaves = list(_leaves(value))
+    return bool(leaves) and all(_is_verbatim(leaf, request) for leaf in leaves)
+
+
+def _is_verbatim(leaf: str, request: str) -> bool:
+    return f" {_plain(leaf)} " in f" {_plain(request)} "
+
+
+def _is_likely(leaf: str, request: str) -> bool:
+    if _CODE.fullmatch(leaf):
+        return True
+    if not _numbers(leaf) <= _spoken_numbers(request):
+        return False
+    words = [word[:_STEM] for word in _letters(leaf) if len(word) >= _STEM]
+    heard = {word[:_STEM] for word in _letters(request)}
+    if not words:
+        return bool(_numbers(leaf))
+    return 2 * sum(word in heard for word in words) >= len(words)
+
+
+def _numbers(text: str) -> set[float]:
+    """Numbers of digits; parts of dates and clocks are numbers of their own, and signs are not looked at."""
+    return {float(found) for found in re.findall(r"\d+(?:\.\d+)?", re.sub(r"(?<=\d),(?=\d{3}\b)", "", text))}
+
+
+def _spoken_numbers(request: str) -> set[float]:
+    numbers = _numbers(request)
+    words = _letters(request)
+    numbers |= {
+        float(number) for each in (_NUMBER_WORDS, _MONTHS) for number, word in enumerate(each, 1) if word in words
+    }
+    if re.search(r"(?<![a-z])p\.?m\b|afternoon|evening|tonight|o'clock", request, re.IGNORECASE):
+        numbers |= {number + 12 for number in numbers if number < 12}
+    return (
+        numbers | {0.0} if re.search(r"(?<![a-z])[ap]\.?m\b|o'clock|midnight|zero", request, re.IGNORECASE) else numbers
+    )
+
+
+def _letters(text: str) -> list[str]:
+    return re.findall(r"[^\W\d_]+", text.casefold())
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _leaves(item)
+    elif not isinstance(value, bool):
+        yield "" if value is None else str(value)
+
+
+def _plain(text: str) -> str:
+    """Words and numbers alone, in lower case; signs and points stay with their numbers."""
+    found = re.findall(r"-?\d+(?:[.,:]\d+)*|[^\W\d_]+", text.casefold())
+    return " ".join(found) or "\0"  # a value of signs alone is never said
