@@ -34,7 +34,7 @@ SHOTS = 3
 LONGEST_SHOT = 700  # characters of a shown function and its request: three fit beside the one that is asked for
 SHORTEST_REQUEST, LONGEST_REQUEST = 12, 400
 OPTIONAL_SHARE = 0.4  # of optional parameters that a request mentions: where all are, a reader learns to fill all
-_ANSWER = re.compile(r"\s*Arguments:\s*(?=\{)")
+_ANSWER = re.compile(r"\s*Arguments\b[^:{\n]*:\s*(?=\{)")  # some models write "Arguments for get_weather:"
 _PERSON = re.compile(r"\s*Person:\s*(\S[^\n]*)")
 _SIZES = (2, 2, 3, 4)  # calls of a request for several
 _JOINED = ("{0} Also, {1}", "{0} And then: {1}", "{0}\n{1}", "First: {0} Second: {1}", "{0} After that, {1}")
@@ -105,16 +105,16 @@ def asking(wish: Wish, shots: Sequence[Shot], *, seed: int) -> Example:
     )
     names = ", ".join(wish.parameters)
     values = f"with realistic values of your own for {names} and nothing else" if names else "which are {}"
-    lines = "one line that begins with Arguments"
-    end = "one line that begins with Person"
+    made, lines, end = "one call", "one line that begins with Arguments", "one line that begins with Person"
     if wish.calls > 1:
+        made = "several calls, a line each"
         lines = f"{wish.calls} lines that begin with Arguments, for {wish.calls} different calls"
         end += ", who asks for all of them at once, in one or two sentences"
     text = (
-        "Each function below is followed by the arguments of its calls, a line each, and by what a person had said to "
-        "an assistant that made exactly these calls. The person says every value as people do (March 5th, 2024 for "
-        "2024-03-05, 6:30 in the evening for 18:30, Spanish for es, US dollars for USD, a wish for true), and never "
-        f"the names of the function or its parameters.\n\n{shown}Function: {_shown(wish.tool)}\n\n"
+        f"Each function below is followed by the arguments of {made}, and by what a person had said to an assistant "
+        "that made exactly this call. The person says every value as people do (March 5th, 2024 for 2024-03-05, 6:30 "
+        "in the evening for 18:30, Spanish for es, US dollars for USD, a wish for true), and never the names "
+        f"of the function or its parameters.\n\n{shown}Function: {_shown(wish.tool)}\n\n"
         f"Continue for this last function: {lines}, {values}, and {end}."
     )
     return _prompt(wish.id, text)
@@ -122,16 +122,18 @@ def asking(wish: Wish, shots: Sequence[Shot], *, seed: int) -> Example:
 
 def reading(row: Example, shots: Sequence[Shot], *, seed: int) -> Example:
     """A prompt that asks for the arguments which a written row's request means."""
-    tool, request = row.tools[0], row.prompt[0]["content"]
+    tool, request, calls = row.tools[0], row.prompt[0]["content"], len(row.target_calls)
     shown = "".join(
         f"Function: {_shown(shot.tool)}\nPerson: {shot.request}\n{_arguments(shot)}\n"
-        for shot in _drawn(shots, row.id, len(row.target_calls), seed)
+        for shot in _drawn(shots, row.id, calls, seed)
     )
+    # Of how many calls is not said; in other words than these the model does not begin its lines so.
+    made, lines = ("the call", "one line that begins") if calls == 1 else ("the calls", "lines that begin")
     text = (
-        "Each function below is followed by what a person said to an assistant, and by the arguments of the calls that "
-        "it made, a line each. They hold what the person said, written as the descriptions ask for it, and no "
-        f"parameter of which nothing was said.\n\n{shown}Function: {_shown(tool)}\nPerson: {request}\n\n"
-        "Continue for this last function with a line that begins with Arguments for each call."
+        f"Each function below is followed by what a person said to an assistant, and by the arguments of {made} that "
+        "it made. They hold what the person said, written as the descriptions ask for it, and no parameter of which "
+        f"nothing was said.\n\n{shown}Function: {_shown(tool)}\nPerson: {request}\n\nContinue for this last function "
+        f"with {lines} with Arguments."
     )
     # What is asked is in the id: the row's number alone would let an answer stand for another prompt.
     return _prompt(f"{row.id} {hashlib.sha256(text.encode()).hexdigest()[:12]}", text)

@@ -135,6 +135,7 @@ def test_the_way_back_shows_the_words_and_asks_for_the_arguments():
     ("text", "same"),
     [
         ('Arguments: {"city": "Rome"}', True),
+        ('Arguments for get_forecast: {"city": "Rome"}', True),
         ('Arguments: {"city": "Rome", "days": 3}\n', True),  # a default is as good as nothing
         ('Arguments: {"city": "Rome", "days": 3.0}', True),
         ('Arguments: {"city": "Rome", "days": true}', False),
