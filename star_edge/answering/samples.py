@@ -14,7 +14,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -126,25 +126,24 @@ def drawing(
         lock.acquire(timeout=0)
     except Timeout:
         raise ArtifactError(f"{out}: another star-edge is working there; wait for it to end") from None
-    opened = Drawing(found, config, out, or_quiet(progress), device=device, by_vllm=kind == "vllm", force=force)
     try:
-        with closing(opened):
+        with closing(Drawing(found, kind == "vllm", device, config, out, force, or_quiet(progress))) as opened:
             yield opened
     finally:
         lock.release()
 
 
-@dataclass(kw_only=True)
+@dataclass
 class Drawing:
     """Completions of one model; `drawing` opens it."""
 
-    found: FoundCheckpoint = field(kw_only=False)
-    config: SamplingConfig = field(kw_only=False)
-    out: Path = field(kw_only=False)
-    progress: Progress = field(kw_only=False)
-    device: str
+    found: FoundCheckpoint
     by_vllm: bool
+    device: str
+    config: SamplingConfig
+    out: Path
     force: bool
+    progress: Progress
 
     def __post_init__(self) -> None:
         self._sampler: Sampler | None = None

@@ -85,14 +85,20 @@ def write_rows(
     full = sum(not any(sample["tokens"] or sample["stopped"] for sample in drawn) for drawn in samples.values())
     done = Written(len(rows), len(heldout), sum(map(bool, kept)), len(found) * config.samples, sum(kept), full)
     if not rows:
-        raise DataError(
-            f"{out}: none of {done.samples} samples is a call whose arguments fit its schema and can be read off the "
-            f"request; {full} of {len(found)} functions have no room in the model's context; give a larger model"
-        )
+        raise DataError(f"{out}: {_why_no_row(done, len(found))}")
     if heldout_share:
         write_examples(dev, heldout)
     write_examples(out, rows)
     return done
+
+
+def _why_no_row(done: Written, functions: int) -> str:
+    if done.heldout_rows:
+        return f"all {done.heldout_rows} rows are of functions that are held out; lower --heldout-share"
+    return (
+        f"none of {done.samples} samples is a call whose arguments fit its schema and can be read off the request; "
+        f"{done.without_room} of {functions} functions have no room in the model's context; give a larger model"
+    )
 
 
 def _read_back(

@@ -55,16 +55,14 @@ def _numbers(text: str) -> set[float]:
 
 
 def _spoken_numbers(request: str) -> set[float]:
-    numbers = _numbers(request)
-    words = _letters(request)
-    numbers |= {
-        float(number) for each in (_NUMBER_WORDS, _MONTHS) for number, word in enumerate(each, 1) if word in words
-    }
+    numbers, words = _numbers(request), _letters(request)
+    for each in (_NUMBER_WORDS, _MONTHS):
+        numbers |= {float(number) for number, word in enumerate(each, 1) if word in words}
     if re.search(r"(?<![a-z])p\.?m\b|afternoon|evening|tonight|o'clock", request, re.IGNORECASE):
         numbers |= {number + 12 for number in numbers if number < 12}
-    return (
-        numbers | {0.0} if re.search(r"(?<![a-z])[ap]\.?m\b|o'clock|midnight|zero", request, re.IGNORECASE) else numbers
-    )
+    if re.search(r"(?<![a-z])[ap]\.?m\b|o'clock|midnight|zero", request, re.IGNORECASE):
+        numbers.add(0.0)
+    return numbers
 
 
 def _letters(text: str) -> list[str]:

@@ -105,14 +105,14 @@ def asking(wish: Wish, shots: Sequence[Shot], *, seed: int) -> Example:
     )
     names = ", ".join(wish.parameters)
     values = f"with realistic values of your own for {names} and nothing else" if names else "which are {}"
-    made, lines, end = "one call", "one line that begins with Arguments", "one line that begins with Person"
+    made, exactly = ("one call", "this call") if wish.calls == 1 else ("several calls, a line each", "these calls")
+    lines, end = "one line that begins with Arguments", "one line that begins with Person"
     if wish.calls > 1:
-        made = "several calls, a line each"
         lines = f"{wish.calls} lines that begin with Arguments, for {wish.calls} different calls"
         end += ", who asks for all of them at once, in one or two sentences"
     text = (
         f"Each function below is followed by the arguments of {made}, and by what a person had said to an assistant "
-        "that made exactly this call. The person says every value as people do (March 5th, 2024 for 2024-03-05, 6:30 "
+        f"that made exactly {exactly}. The person says every value as people do (March 5th, 2024 for 2024-03-05, 6:30 "
         "in the evening for 18:30, Spanish for es, US dollars for USD, a wish for true), and never the names "
         f"of the function or its parameters.\n\n{shown}Function: {_shown(wish.tool)}\n\n"
         f"Continue for this last function: {lines}, {values}, and {end}."

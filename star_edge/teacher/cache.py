@@ -127,21 +127,25 @@ def build(
                 rollouts = sample(loaded, codec, part, config, seed=seed, progress=progress, what=what)
             write_shard(path, list(rollouts), top_k)
         entries.append(shard_entry(path))
+    cache = _finish(
+        out,
+        entries,
+        fingerprint=fingerprint,
+        vocabulary=vocabulary_size(codec.tokenizer),
+        prompts=len(examples),
+        labels=len(labelled),
+        top_k=top_k,
+    )
+    kept = f"kept {cache.rows - len(labelled)} of {len(examples) * config.rollouts} completions"
+    progress.line(f"  {kept}{f' and {len(labelled)} labels' if labelled else ''}, {cache.positions} positions")
+    return cache
+
+
+def _finish(out: Path, entries: Sequence[ShardEntry], *, top_k: int, **told: Any) -> TeacherCache:
+    """Say what is in the shards, which makes them a cache; `told` is written as it is given."""
     rows, positions = sum(entry.rows for entry in entries), sum(entry.positions for entry in entries)
-    manifest = {
-        "schema": SCHEMA,
-        "fingerprint": fingerprint,
-        "vocabulary": vocabulary_size(codec.tokenizer),
-        "prompts": len(examples),
-        "labels": len(labelled),
-        "rows": rows,
-        "positions": positions,
-        "top_k": top_k,
-        "shards": entries,
-    }
+    manifest = {"schema": SCHEMA, **told, "rows": rows, "positions": positions, "top_k": top_k, "shards": entries}
     write_atomic(out / CACHE, json.dumps(plain(manifest), indent=1) + "\n")
-    kept = f"kept {rows - len(labelled)} of {len(examples) * config.rollouts} completions"
-    progress.line(f"  {kept}{f' and {len(labelled)} labels' if labelled else ''}, {positions} positions")
     return TeacherCache(out, rows, positions, top_k)
 
 

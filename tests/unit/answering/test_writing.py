@@ -167,6 +167,13 @@ def test_rows_of_some_functions_are_held_out_whole(files: Path, tiny_student: Pa
     assert Writer.asked == 3
 
 
+def test_rows_that_are_all_held_out_are_no_success(files: Path, tiny_student: Path) -> None:
+    result = write(files, tiny_student, "--heldout-share", "0.999", "--parallel-share", "0")
+    assert result.exit_code == 1
+    assert "all 3 rows are of functions that are held out; lower --heldout-share" in result.stderr
+    assert not (files / "out.dev.jsonl").exists()
+
+
 def test_a_file_in_the_place_of_held_out_rows_is_left_alone(files: Path, tiny_student: Path) -> None:
     (files / "out.dev.jsonl").write_text("mine")
     result = write(files, tiny_student, "--heldout-share", "0.5")
