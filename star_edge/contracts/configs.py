@@ -81,7 +81,7 @@ class MixConfig:
     near_miss_share: of the irrelevance rows, derived from requests of which only the needed tool is taken away.
     ask_share: rows whose answer asks for a required value that is missing; null as above.
     parallel_share: rows whose answer has two calls or more; null as above.
-    tool_pool: file of tools, one a line of JSONL, for distractors and unrelated tools.
+    tool_pool: file of tools, one a line of JSONL, for distractors, related and unrelated tools.
     distractor_share: rows that get tools from the pool, up to `max_tools` in all.
     max_tools: most tools of a row that gets some from the pool.
     mask_share: rows whose functions and parameters get random names.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections.abc import Sequence
 
 from star_edge.contracts import Example, Tool
 from star_edge.data.draws import draws
@@ -34,7 +35,7 @@ def with_distractors(example: Example, pool: ToolPool, *, share: float, max_tool
     if not added:
         return example
     kind = "multiple" if example.kind == "single" else example.kind
-    return dataclasses.replace(example, tools=_scattered(list(example.tools), added, rng), kind=kind)
+    return dataclasses.replace(example, tools=tuple(scattered(example.tools, added, rng)), kind=kind)
 
 
 def last_request(example: Example) -> str:
@@ -43,7 +44,9 @@ def last_request(example: Example) -> str:
     return next(said, "")
 
 
-def _scattered(tools: list[Tool], added: list[Tool], rng: random.Random) -> tuple[Tool, ...]:
+def scattered(tools: Sequence[Tool], added: Sequence[Tool], rng: random.Random) -> list[Tool]:
+    """The tools in their order, with the added ones at random places."""
+    mixed = list(tools)
     for tool in added:
-        tools.insert(rng.randint(0, len(tools)), tool)
-    return tuple(tools)
+        mixed.insert(rng.randint(0, len(mixed)), tool)
+    return mixed

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from star_edge.contracts import Example, Tool
-from star_edge.data.distractors import last_request
+from star_edge.data.distractors import last_request, scattered
 from star_edge.data.draws import draws
 from star_edge.data.tool_pool import (
     ToolPool,
@@ -27,7 +28,7 @@ REFUSALS = (
     "Sorry, this needs a tool that I have not been given.",
     "My current functions don't cover that request.",
 )
-MOST_UNRELATED = 5
+MOST_ADDED = 5
 
 
 def is_derivable(example: Example) -> bool:
@@ -53,17 +54,18 @@ def unrelated(example: Example, pool: ToolPool, *, max_tools: int, seed: int) ->
     def fits(tool: ToolWords) -> bool:
         return not tool.name & names and len(tool.description & said) <= 1
 
-    tools = pool.draw(rng.randint(1, min(MOST_UNRELATED, max_tools)), example.tools, fits, rng)
+    tools = pool.draw(rng.randint(1, min(MOST_ADDED, max_tools)), example.tools, fits, rng)
     return _refused(example, tools, "unrelated", seed) if tools else None
 
 
-def near_miss(example: Example, *, seed: int) -> Example | None:
+def near_miss(example: Example, pool: ToolPool | None = None, *, max_tools: int = 8, seed: int) -> Example | None:
     """The request with its own other tools, the called ones taken away.
 
     What stays must not serve the request: tools that may do the same as a called one go too, and so do those that have
-    as many words in common with the request as a called one. One of the rest must be related to a called tool.
+    as many words in common with the request as a called one. One of the rest must be related to a called tool; where
+    none is, one to five tools of the pool join them that share a word of its name.
 
-    Returns: None when no such tools are left.
+    Returns: None when no related tool is left.
     """
     names = {call.name for call in example.target_calls}
     called = _called(example)
@@ -75,7 +77,15 @@ def near_miss(example: Example, *, seed: int) -> Example | None:
 
     tools = [tool for tool in example.tools if tool["name"] not in names and stays(words_of(tool))]
     if not any(are_related(words_of(tool), other) for tool in tools for other in called):
-        return None
+        rng = draws(seed, "near miss", example.id)
+        room = min(MOST_ADDED, max_tools - len(tools))
+        if pool is None or room < 1:
+            return None
+        alike = pool.naming(frozenset().union(*(tool.name for tool in called)))
+        added = alike.draw(rng.randint(1, room), example.tools, stays, rng)
+        if not added:
+            return None
+        tools = scattered(tools, added, rng)
     return _refused(example, tools, "near miss", seed)
 
 
@@ -84,7 +94,7 @@ def _called(example: Example) -> list[ToolWords]:
     return [words_of(tool) for tool in example.tools if tool["name"] in names]
 
 
-def _refused(example: Example, tools: list[Tool], how: str, seed: int) -> Example:
+def _refused(example: Example, tools: Sequence[Tool], how: str, seed: int) -> Example:
     refusal = draws(seed, "refusal", example.id).choice(REFUSALS)
     return dataclasses.replace(
         example,

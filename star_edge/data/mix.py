@@ -148,7 +148,7 @@ class Mixer:
         return (self._finished(crowded, added), plain) if added else (plain,)
 
     def _near_miss(self, example: Example) -> Sequence[Version]:
-        made = near_miss(example, seed=self.seed)
+        made = near_miss(example, self.tools, max_tools=self.config.max_tools, seed=self.seed)
         return () if made is None else (self._finished(made),)
 
     def _unrelated(self, example: Example) -> Sequence[Version]:

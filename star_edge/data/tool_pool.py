@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from star_edge.calls.schema import normalise_tool
@@ -85,6 +86,21 @@ class ToolPool:
         """The pool without tools of these names."""
         left_out = frozenset(names)
         return ToolPool(tool for tool in self.tools if tool["name"] not in left_out)
+
+    def naming(self, words: Iterable[str]) -> ToolPool:
+        """The tools with one of these words in their names, in order."""
+        return ToolPool(
+            self.tools[index] for index in sorted({at for word in words for at in self._named.get(word, ())})
+        )
+
+    @cached_property
+    def _named(self) -> Mapping[str, list[int]]:
+        """Word -> places of the tools that have it in their names."""
+        found: defaultdict[str, list[int]] = defaultdict(list)
+        for index, tool in enumerate(self.tools):
+            for word in words_of(tool).name:
+                found[word].append(index)
+        return found
 
     def draw(
         self, count: int, offered: Sequence[Tool], fits: Callable[[ToolWords], bool], rng: random.Random

@@ -80,6 +80,32 @@ def test_near_miss_is_refused_where_what_is_left_is_unrelated_or_serves_the_requ
     assert near_miss(dataclasses.replace(CALL, tools=tools), seed=1) is None  # type: ignore[arg-type]
 
 
+ALIKE = (
+    tool("switch_account", "Log in as someone else."),
+    tool("radio_guide", "Stations and what they play."),
+    tool("switch_lens", "Choose what a camera looks through."),
+    tool("play_radio", "Switch to a station and hear it."),  # as many of its words are in the request
+)
+
+
+def test_a_request_without_related_tools_of_its_own_gets_some_of_the_pool() -> None:
+    alone, seen = dataclasses.replace(CALL, tools=(device("radio"), NEWS)), set()
+    for number in range(30):
+        pool = ToolPool([*POOL.tools, *ALIKE])
+        made = near_miss(dataclasses.replace(alone, id=f"call-{number}"), pool, max_tools=3, seed=1)
+        assert 2 <= len(names(made)) <= 3
+        assert names(made).count("get_news") == 1
+        seen |= {*names(made)}
+    assert seen == {"get_news", "switch_account", "radio_guide", "switch_lens"}
+    assert near_miss(alone, ToolPool([NEWS, device("radio")]), max_tools=4, seed=1) is None
+    assert near_miss(alone, ToolPool(ALIKE), max_tools=1, seed=1) is None, "there is no room"
+
+
+def test_a_request_with_related_tools_of_its_own_gets_none_of_the_pool() -> None:
+    crowded = dataclasses.replace(CALL, tools=(DIMMER, device("radio"), NEWS))
+    assert near_miss(crowded, POOL, max_tools=8, seed=1) == near_miss(crowded, seed=1)
+
+
 def test_parallel_calls_lose_every_called_tool() -> None:
     tools = (device("light"), device("radio"), DIMMER)
     both = row("p", "Switch light and radio on.", "switch_light", "switch_radio", tools=tools)

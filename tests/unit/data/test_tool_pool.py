@@ -85,3 +85,11 @@ def test_bad_pool_is_one_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
         read_tool_pool(tmp_path / "pool.jsonl")
     assert "\n" not in str(caught.value)
+
+
+def test_tools_are_found_by_the_words_of_their_names() -> None:
+    found = ToolPool([tool("play_music"), tool("get_news", "Music news."), tool("musicRadio")]).naming(
+        ["music", "xylophone"]
+    )
+    assert [each["name"] for each in found.tools] == ["play_music", "musicRadio"]
+    assert POOL.naming([]).tools == ()
