@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from star_edge.models.vllm_engine import ENVIRONMENT, FLASHINFER_SAMPLER
+from star_edge.models.vllm_engine import ENVIRONMENT, FLASHINFER_SAMPLER, OWN_PROCESS
 
 Answer = Callable[[list[int], Any], Sequence[int]]
 
@@ -65,7 +65,7 @@ def install(monkeypatch: pytest.MonkeyPatch, answer: Answer, *, fails_with: Exce
     """Put the stand-in where `import vllm` finds it, for one test."""
     fake = FakeVllm(answer, fails_with=fails_with)
     monkeypatch.setitem(sys.modules, "vllm", fake)
-    for name in (*ENVIRONMENT, FLASHINFER_SAMPLER):
+    for name in (*ENVIRONMENT, FLASHINFER_SAMPLER, OWN_PROCESS):
         monkeypatch.setenv(name, "")  # so that it is put back even where it was not set
         monkeypatch.delenv(name)
     return fake

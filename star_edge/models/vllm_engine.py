@@ -1,7 +1,10 @@
 """vLLM as a source of completions: token ids in, token ids out.
 
 Our tokenizer decides what a prompt's tokens are and what a completion says, so vLLM starts without one, and it stops at
-the ids that the model folder names and at no others. The engine runs in a process of its own, which `close` ends.
+the ids that the model folder names and at no others.
+
+Our jobs are over in a minute or two, of which vLLM's usual start would take one. So the engine runs in this process,
+for a second one would import everything again, and nothing is compiled: graphs are captured of decoding alone.
 """
 
 from __future__ import annotations
@@ -23,12 +26,16 @@ ENVIRONMENT = {
     "VLLM_DO_NOT_TRACK": "1",
     # Its log goes to stdout unless told otherwise, which is where results belong.
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
-    # The engine's process must not inherit a CUDA that this one has looked at.
+    # An engine's process must not inherit a CUDA that this one has looked at.
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    # Its newer runner compiles kernels for a quarter of a minute at every start.
+    "VLLM_USE_V2_MODEL_RUNNER": "0",
     # The model is a local folder; without a network every look at the hub would wait for its time-out.
     "HF_HUB_OFFLINE": "1",
 }
 FLASHINFER_SAMPLER = "VLLM_USE_FLASHINFER_SAMPLER"
+OWN_PROCESS = "VLLM_ENABLE_V1_MULTIPROCESSING"
+COMPILATION = {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}
 WORKSPACE = 4 * 2**30
 """Bytes of a share left for activations, captured graphs and CUDA itself; an estimate, on the large side."""
 
@@ -84,6 +91,8 @@ class VllmEngine:
             ModelError: vLLM cannot load the folder, or the GPU lacks the memory.
         """
         prepare_environment()
+        if not _is_one_of_several():
+            os.environ.setdefault(OWN_PROCESS, "0")
         try:
             import vllm
         except ImportError as error:
@@ -102,6 +111,7 @@ class VllmEngine:
                 gpu_memory_utilization=gpu_memory_utilization,
                 seed=seed,
                 enable_prefix_caching=enable_prefix_caching,
+                compilation_config=COMPILATION,
                 **({} if room is None else {"kv_cache_memory_bytes": room}),
             )
         except (OSError, RuntimeError, ValueError) as error:
@@ -143,7 +153,7 @@ class VllmEngine:
         return [rows * copies for rows in drawn] if is_greedy else drawn
 
     def close(self) -> None:
-        """End the engine's process, which frees the GPU; safe to call twice."""
+        """End the engine, which frees the GPU; safe to call twice."""
         llm, self._llm = self._llm, None
         if llm is None:
             return
@@ -154,6 +164,13 @@ class VllmEngine:
             import torch
 
             torch.cuda.empty_cache()
+
+
+def _is_one_of_several() -> bool:
+    """Whether this process has joined others: an engine within it would end what joins them together with itself."""
+    import torch.distributed
+
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def _cache_bytes(folder: Path, share: float) -> int | None:

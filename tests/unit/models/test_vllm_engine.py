@@ -88,6 +88,19 @@ def test_nothing_is_reported_or_looked_up_and_stdout_stays_clean(
     assert os.environ["VLLM_LOGGING_STREAM"] == "ext://sys.stderr"
 
 
+@pytest.mark.parametrize(("joined", "set_before", "own"), [(False, None, "0"), (True, None, None), (False, "1", "1")])
+def test_the_engine_runs_in_this_process_unless_that_has_joined_others_or_the_user_says_no(
+    joined: bool, set_before: str | None, own: str | None, tiny_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = install(monkeypatch, lambda *_: [3])
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: joined)
+    if set_before is not None:
+        monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", set_before)
+    VllmEngine(tiny_student, max_model_len=64)
+    assert os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") == own
+    assert fake.loaded["compilation_config"]["mode"] == 0, "nothing is compiled"
+
+
 def test_closing_ends_the_engine_once(tiny_student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = install(monkeypatch, lambda *_: [3])
     engine = VllmEngine(tiny_student, max_model_len=64)
