@@ -21,8 +21,8 @@ _MONTHS = (
 def can_be_read(value: Any, request: str) -> bool:
     """Whether a request may mean a value: each of its texts is said, or has its numbers and half of its words there.
 
-    Numbers may be said as words, as months or on a clock of twelve hours, words in another form; codes of up to three
-    letters and truth values cannot be looked for.
+    Numbers may be said as words, in percent, as months or on a clock of twelve hours, words in another form; codes of
+    up to three letters and truth values cannot be looked for.
     """
     return all(_is_verbatim(leaf, request) or _is_likely(leaf, request) for leaf in _leaves(value))
 
@@ -58,6 +58,8 @@ def _spoken_numbers(request: str) -> set[float]:
     numbers, words = _numbers(request), _letters(request)
     for each in (_NUMBER_WORDS, _MONTHS):
         numbers |= {float(number) for number, word in enumerate(each, 1) if word in words}
+    shares = re.findall(r"(\d+(?:\.\d+)?) ?(?:%|percent\b)", request, re.IGNORECASE)
+    numbers |= {round(float(share) / 100, 9) for share in shares}
     if re.search(r"(?<![a-z])p\.?m\b|afternoon|evening|tonight|o'clock", request, re.IGNORECASE):
         numbers |= {number + 12 for number in numbers if number < 12}
     if re.search(r"(?<![a-z])[ap]\.?m\b|o'clock|midnight|zero", request, re.IGNORECASE):

@@ -36,6 +36,11 @@ SHORTEST_REQUEST, LONGEST_REQUEST = 12, 400
 OPTIONAL_SHARE = 0.4  # of optional parameters that a request mentions: where all are, a reader learns to fill all
 _ANSWER = re.compile(r"\s*Arguments\b[^:{\n]*:\s*(?=\{)")  # some models write "Arguments for get_weather:"
 _PERSON = re.compile(r"\s*Person:\s*(\S[^\n]*)")
+_OFFERED = re.compile(
+    r"\b(would|do|did) you (like|want|need)\b|\byou('d| would) like\b|\b(help|assist) you\b|\byou want\b|"
+    r"\byour request\b",
+    re.IGNORECASE,
+)  # words of the one who is asked, which a model writes now and then in a person's place
 _SIZES = (2, 2, 3, 4)  # calls of a request for several
 _JOINED = ("{0} Also, {1}", "{0} And then: {1}", "{0}\n{1}", "First: {0} Second: {1}", "{0} After that, {1}")
 
@@ -113,8 +118,8 @@ def asking(wish: Wish, shots: Sequence[Shot], *, seed: int) -> Example:
     text = (
         f"Each function below is followed by the arguments of {made}, and by what a person had said to an assistant "
         f"that made exactly {exactly}. The person says every value as people do (March 5th, 2024 for 2024-03-05, 6:30 "
-        "in the evening for 18:30, Spanish for es, US dollars for USD, a wish for true), and never the names "
-        f"of the function or its parameters.\n\n{shown}Function: {_shown(wish.tool)}\n\n"
+        "in the evening for 18:30, Spanish for es, US dollars for USD, 5 percent for 0.05, a wish for true), and never "
+        f"the names of the function or its parameters.\n\n{shown}Function: {_shown(wish.tool)}\n\n"
         f"Continue for this last function: {lines}, {values}, and {end}."
     )
     return _prompt(wish.id, text)
@@ -255,11 +260,12 @@ def _has_null(value: Any) -> bool:
 
 
 def _is_natural(request: str, name: str) -> bool:
-    """Whether a person could have said it: no code, and no name that only a program has."""
+    """Whether a person could have asked it: no offer, no code, and no name that only a program has."""
     is_coded = "_" in name or not name.islower()
     return (
         SHORTEST_REQUEST <= len(request) <= LONGEST_REQUEST
         and not re.search(r"[{}<>_=]|\w\(", request)
+        and not _OFFERED.search(request)
         and not (is_coded and name.casefold() in request.casefold())
     )
 
