@@ -85,7 +85,7 @@ class MixConfig:
     distractor_share: rows that get tools from the pool, up to `max_tools` in all.
     max_tools: most tools of a row that gets some from the pool.
     mask_share: rows whose functions and parameters get random names.
-    format_share: of the rows with dates, times or cities, those whose descriptions say in which form to write them.
+    format_share: of the rows with dates, times, cities or percentages, those whose descriptions say how to write them.
     """
 
     rows: int

@@ -1,4 +1,5 @@
-"""Values in the form that a description asks for: dates, times and cities, so that the model reads how to write them.
+"""Values in the form that a description asks for: dates, times, cities and percentages, so that the model reads how to
+write them.
 
 A description that says nothing of a form gets one of several, and the values of that parameter are written in it.
 """
@@ -100,7 +101,7 @@ _CLOCK = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 # What a description says of a form, or of values that are not free text.
 _HAS_A_FORM = re.compile(
     r"format|e\.?g\b|i\.e|exampl|such as|\blike\b|yy|\bhh|:mm|mm[-/]|dd[-/]|iso\b|%[ymd]|city, ?(state|country)|code|"
-    r"enum|one of|\d|['\"\[(]",
+    r"enum|one of|decimal|fraction|(in|as an?) percent|\d|['\"\[(]",
     re.IGNORECASE,
 )
 _NAMES_A_FORM = re.compile(r"yyyy|dd[-/.]mm|mm[-/.]dd|%y|hh:mm|city, ?(state|country)", re.IGNORECASE)
@@ -118,27 +119,36 @@ _OTHER = re.compile(
 class Form:
     """One way to write a kind of value.
 
-    sample: another value. needs_sample: the pattern alone does not say it all. fits: which values can be written so.
+    clauses: any of them tells it. fits: which values can be written so.
     """
 
-    pattern: str
-    write: Callable[[str], str]
-    sample: str
-    note: str = ""
-    needs_sample: bool = False
-    fits: Callable[[str], bool] = lambda value: True
+    clauses: tuple[str, ...]
+    write: Callable[[Any], Any]
+    fits: Callable[[Any], bool] = lambda value: True
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Values of one meaning: `about` is how descriptions or names tell of it, `forms` how they may be written."""
+    """Values of one meaning: `about` is how descriptions or names tell of it, `forms` how they may be written.
+
+    is_one: of a value of `type` and what the user said.
+    """
 
     about: re.Pattern[str]
-    is_one: Callable[[str], bool]
+    is_one: Callable[[Any, str], bool]
     forms: tuple[Form, ...]
+    type: str = "string"
 
 
-def _is_date(value: str) -> bool:
+def _patterned(
+    pattern: str, write: Callable[[str], str], sample: str, *, note: str = "", needs_sample: bool = False, **fits: Any
+) -> Form:
+    """A form that a pattern tells, another value, or both; `needs_sample`: the pattern alone does not say it all."""
+    clauses = _CLAUSES_WITH_SAMPLE if needs_sample else (*_CLAUSES, *_CLAUSES_WITH_SAMPLE)
+    return Form(tuple(each.format(pattern=pattern, note=note, sample=sample) for each in clauses), write, **fits)
+
+
+def _is_date(value: str, _: str) -> bool:
     try:
         return bool(_ISO_DATE.fullmatch(value) and date.fromisoformat(value))
     except ValueError:
@@ -156,7 +166,7 @@ def _clock(value: str) -> str:
 
 
 def _days(pattern: str, form: str) -> Form:
-    return Form(pattern, lambda value: _day(value, form), _day("2021-08-24", form))
+    return _patterned(pattern, lambda value: _day(value, form), _day("2021-08-24", form))
 
 
 def _is_in_a_state(city: str) -> bool:
@@ -164,11 +174,17 @@ def _is_in_a_state(city: str) -> bool:
 
 
 def _in_state(state: Callable[[str], str], sample: str) -> Form:
-    return Form("City, State", lambda city: f"{city}, {state(city)}", sample, needs_sample=True, fits=_is_in_a_state)
+    return _patterned(
+        "City, State", lambda city: f"{city}, {state(city)}", sample, needs_sample=True, fits=_is_in_a_state
+    )
 
 
 def _with_country(city: str) -> str:
     return f"{city}, {'USA' if _is_in_a_state(city) else _PLACES[city]}"
+
+
+def _is_said_in_percent(value: float, said: str) -> bool:
+    return any(float(found) == value for found in re.findall(r"(\d+(?:\.\d+)?) ?(?:%|percent\b)", said))
 
 
 _ABOUT_CITY = re.compile(r"city|town|\b(locat\w*|locality|destination|origin\w*|place|where)\b", re.IGNORECASE)
@@ -187,22 +203,39 @@ KINDS = (
     ),
     Kind(
         re.compile(r"\b(time|when|hour)\b|_time\b|\btime_", re.IGNORECASE),
-        lambda value: bool(_CLOCK.fullmatch(value)),
+        lambda value, _: bool(_CLOCK.fullmatch(value)),
         (
-            Form("HH:MM", lambda value: value, "18:45", note=", 24-hour clock"),
-            Form("H:MM AM/PM", _clock, "6:45 PM"),
-            Form("HH:MM:SS", lambda value: f"{value}:00", "18:45:00", note=", 24-hour clock"),
+            _patterned("HH:MM", lambda value: value, "18:45", note=", 24-hour clock"),
+            _patterned("H:MM AM/PM", _clock, "6:45 PM"),
+            _patterned("HH:MM:SS", lambda value: f"{value}:00", "18:45:00", note=", 24-hour clock"),
         ),
     ),
     Kind(
         _ABOUT_CITY,
-        lambda value: value in _PLACES,
+        lambda value, _: value in _PLACES,
         (
             _in_state(lambda city: _PLACES[city], "Madison, WI"),
             _in_state(lambda city: _STATES[_PLACES[city]], "Madison, Wisconsin"),
-            Form("City, Country", _with_country, "Madison, USA", needs_sample=True),
-            Form("City, Country", _with_country, "Helsinki, Finland", needs_sample=True),
+            _patterned("City, Country", _with_country, "Madison, USA", needs_sample=True),
+            _patterned("City, Country", _with_country, "Helsinki, Finland", needs_sample=True),
         ),
+    ),
+    Kind(
+        re.compile(r"percent|(interest|tax|discount|growth|inflation|return)[_ ]?rate\b", re.IGNORECASE),
+        _is_said_in_percent,
+        (
+            Form((", in percent", " (a percentage, e.g. 20)", ", as a number from 0 to 100"), lambda value: value),
+            Form(
+                (
+                    ", as a decimal",
+                    " (a fraction, e.g. 0.2)",
+                    ", as a number from 0 to 1",
+                    ", as a decimal, such as 0.08",
+                ),
+                lambda value: round(value / 100, 9),
+            ),
+        ),
+        type="number",
     ),
 )
 Forms: TypeAlias = Mapping[tuple[str, str], Form]
@@ -213,11 +246,11 @@ def formatted(example: Example, *, share: float, seed: int) -> Example:
     """The row with forms in its descriptions and values in them, or the very row when it is not drawn or has none.
 
     Forms go to parameters of all offered tools, called or not, in rows with a call and without: they must not tell
-    which one to call. A parameter takes part when it is about dates, times or cities by its name or description, which
-    says nothing of a form, and all its values in the row's calls, if any, are ISO dates, times of 24 hours, or known
-    cities. Parameters of one function that are of one kind get one form. Left alone are functions with a parameter
-    that names a form, cities beside a state or country of their own, and rows whose request names a form. Earlier
-    calls change alike; requests and results stay as they are.
+    which one to call. A parameter takes part when it is about dates, times, cities or percentages by its name or
+    description, which says nothing of a form, and all its values in the row's calls, if any, are ISO dates, times of 24
+    hours, known cities, or numbers that the user says in percent. Parameters of one function that are of one kind get
+    one form. Left alone are functions with a parameter that names a form, cities beside a state or country of their
+    own, and rows whose request names a form. Earlier calls change alike; requests and results stay as they are.
 
     Args:
         share: of the rows that are drawn, in [0, 1].
@@ -240,17 +273,23 @@ def _drawn_forms(example: Example, tool: Tool, rng: random.Random) -> Iterator[t
     if any("format" in _told(*each).casefold() for each in properties.items()):
         return
     open_ones = {name: _values(example, tool["name"], name) for name, schema in properties.items() if _is_open(schema)}
+    said = "\n".join(message["content"] for message in example.prompt if message["role"] == "user")
     for kind in KINDS:
         names = [
             name
             for name, values in open_ones.items()
-            if _is_about(name, properties, kind)
-            and all(isinstance(value, str) and kind.is_one(value) for value in values)
+            if properties[name]["type"] == kind.type
+            and _is_about(name, properties, kind)
+            and all(_is_of(kind, value) and kind.is_one(value, said) for value in values)
         ]
         values = [value for name in names for value in open_ones.pop(name)]
         choices = [form for form in kind.forms if all(map(form.fits, values))]
         form = rng.choice(choices)
         yield from (((tool["name"], name), form) for name in names)
+
+
+def _is_of(kind: Kind, value: Any) -> bool:
+    return isinstance(value, str if kind.type == "string" else int | float) and not isinstance(value, bool)
 
 
 def _told(name: str, schema: Any) -> str:
@@ -260,11 +299,11 @@ def _told(name: str, schema: Any) -> str:
 
 
 def _is_open(schema: Any) -> bool:
-    """A described string without any rule, of which nothing is said on how to write it."""
+    """A described string or number without any rule, of which nothing is said on how to write it."""
     return (
         isinstance(schema, Mapping)
         and schema.keys() == {"type", "description"}
-        and schema["type"] == "string"
+        and schema["type"] in ("string", "number")
         and bool(schema["description"])
         and not schema["description"].rstrip().endswith("?")
         and not _HAS_A_FORM.search(schema["description"])
@@ -274,7 +313,7 @@ def _is_open(schema: Any) -> bool:
 def _is_about(name: str, properties: Mapping[str, Any], kind: Kind) -> bool:
     """Whether a parameter means what its values look like, and no other one says the rest of it."""
     told = _told(name, properties[name])
-    if _OTHER.search(told) or not kind.about.search(told):
+    if not kind.about.search(told) or (kind.type == "string" and _OTHER.search(told)):
         return False
     others = (_told(*each) for each in properties.items() if each[0] != name)
     return kind.about is not _ABOUT_CITY or not any(map(_REGION.search, others))
@@ -294,8 +333,7 @@ def _tool(tool: Tool, forms: Forms, rng: random.Random) -> Tool:
 
 
 def _described(schema: Mapping[str, Any], form: Form, rng: random.Random) -> dict[str, Any]:
-    clauses = _CLAUSES_WITH_SAMPLE if form.needs_sample else (*_CLAUSES, *_CLAUSES_WITH_SAMPLE)
-    clause = rng.choice(clauses).format(pattern=form.pattern, note=form.note, sample=form.sample)
+    clause = rng.choice(form.clauses)
     words = schema["description"].rstrip()
     return {**schema, "description": words.removesuffix(".") + clause + ("." if words.endswith(".") else "")}
 

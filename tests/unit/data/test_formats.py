@@ -254,3 +254,50 @@ def test_the_share_is_a_share_of_the_rows() -> None:
     changed = [formatted(row, share=0.3, seed=5) is not row for row in rows]
 
     assert 60 < sum(changed) < 120
+
+
+def deal(said: str, value: Any, type: str = "number", about: str = "The discount percentage.") -> Example:
+    """A price with a discount."""
+    priced = tool("price", "Work out a price.", off=about)
+    priced["parameters"]["properties"]["off"]["type"] = type
+    call = {"name": "price", "arguments": {"off": value}}
+    answer = {"role": "assistant", "content": "", "tool_calls": [call]}
+    return Example("row", "test", ({"role": "user", "content": said}, answer), (priced,), "single")
+
+
+def discounts(example: Example) -> set[tuple[Any, str]]:
+    """Every (value, what is said of it) of many draws."""
+    rows = [form(dataclasses.replace(example, id=f"row-{number}")) for number in range(60)]
+    return {(row.target["tool_calls"][0]["arguments"]["off"], descriptions(row)["off"]) for row in rows}
+
+
+def test_a_percentage_is_a_number_up_to_a_hundred_or_a_fraction_as_its_description_says() -> None:
+    found = discounts(deal("I get 12.5% off", 12.5))
+    assert {said for value, said in found if value == 12.5} == {
+        "The discount percentage, in percent.",
+        "The discount percentage (a percentage, e.g. 20).",
+        "The discount percentage, as a number from 0 to 100.",
+    }
+    assert {said for value, said in found if value == 0.125} == {
+        "The discount percentage, as a decimal.",
+        "The discount percentage (a fraction, e.g. 0.2).",
+        "The discount percentage, as a number from 0 to 1.",
+        "The discount percentage, as a decimal, such as 0.08.",
+    }
+    assert len(found) == 7
+    assert {value for value, _ in discounts(deal("I get 7 percent off", 7))} == {7, 0.07}
+
+
+@pytest.mark.parametrize(
+    "example",
+    [
+        deal("I get 12.5 off", 12.5),
+        deal("I get 12.5% off", 0.125),
+        deal("I get 12% off", 12, type="integer"),
+        deal("I get 12% off", True),
+        deal("I get 12% off", 12, about="The discount percentage as a decimal."),
+        deal("I get 12% off", 12, about="How much."),
+    ],
+)
+def test_a_number_that_is_not_said_in_percent_or_can_be_no_fraction_stays(example: Example) -> None:
+    assert form(example) is example
