@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from star_edge.evaluate.bfcl.cases import BfclCase
 
 CACHE_VARIABLES = ("HF_HOME", "XDG_CACHE_HOME", "STAR_EDGE_CACHE")
-# That of whoever runs the tests, read before it is redirected: a published wheel is downloaded once, not once a run.
-REAL_CACHE = cache_folder()
+# That of whoever runs the tests, read before it is redirected: a published wheel is downloaded once, not once a run. In
+# the environment, which the workers of pytest-xdist begin with.
+REAL_CACHE = Path(os.environ.setdefault("STAR_EDGE_TESTS_REAL_CACHE", str(cache_folder())))
 
 
 def pytest_configure(config: pytest.Config) -> None:

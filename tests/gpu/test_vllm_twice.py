@@ -8,6 +8,7 @@ from star_edge.models.vllm_engine import Completion, VllmEngine
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
+    pytest.mark.usefixtures("socket_enabled"),  # vLLM looks for a free port
 ]
 
 

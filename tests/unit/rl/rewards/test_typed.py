@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from itertools import pairwise
 
@@ -420,21 +421,21 @@ def test_any_text_is_scored(completion, reply, calls):
 
 
 def milliseconds(made, due, tools):
-    """Processor time of one reward once the target has been read, of sixteen different completions.
+    """Processor time of one reward once the target has been read, the median of sixteen different completions.
 
-    In milliseconds of a quiet machine: a neighbour on the core slows a plain loop, measured by turns, as much.
+    In milliseconds of a quiet machine: a neighbour on the core slows a plain loop, measured by turns, as much. The
+    median, for a collection of garbage that earlier tests left may fall into any of them.
     """
     completions, target = [format_calls(calls) for calls in made], target_of(due)
     typed(completions.pop(), target, tools)
-    spent, loops = 0.0, 0.0
+    spent = []
     for completion in completions:
         started = time.process_time()
         typed(completion, target, tools)
         scored = time.process_time()
         sum(number * number for number in range(LOOP_OF_A_MILLISECOND))
-        spent += scored - started
-        loops += time.process_time() - scored
-    return spent / loops
+        spent.append((scored - started) / (time.process_time() - scored))
+    return statistics.median(spent)
 
 
 LOOP_OF_A_MILLISECOND = 20_000
