@@ -124,6 +124,7 @@ def test_a_gguf_cut_in_half_is_refused(recipe: Path, tiny_student: Path, tmp_pat
     assert not (tmp_path / "run" / "base" / "manifest.json").exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_while_exporting_keeps_what_was_exported_before(
     tiny_student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,6 +56,7 @@ def write_scores(run: Run, suite: str, right: int) -> None:
     (folder / "scores.json").write_text(json.dumps(found))
 
 
+@pytest.mark.slow
 def test_an_adapter_is_published_with_its_scores_then_evaluated_and_exported(
     run: Run, tiny_student: Path, tiny_qwen2: Path, tmp_path: Path
 ) -> None:

@@ -127,6 +127,7 @@ def test_arguments_are_words_of_the_request(rows: tuple[list[Example], list[Exam
                 assert str(value) in request
 
 
+@pytest.mark.slow
 def test_calls_fit_the_schemas_of_offered_tools(rows: tuple[list[Example], list[Example]]) -> None:
     for example in (*rows[0], *rows[1]):
         schemas = {tool["name"]: tool["parameters"] for tool in example.tools}

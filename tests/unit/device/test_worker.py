@@ -46,6 +46,7 @@ def test_fresh_process_gives_the_same_answers_and_leaves_store_and_latency(gguf_
     assert (tmp_path / "generations.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_peak_memory_is_the_workers_own(gguf_bundle: Bundle, tmp_path: Path) -> None:
     ballast = np.ones(100_000_000)  # 800 MB that a child of ours would inherit in ru_maxrss
     run = run_in_subprocess(gguf_bundle, requests(1), tmp_path, **LIMITS)

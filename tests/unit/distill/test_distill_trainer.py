@@ -131,6 +131,7 @@ def test_the_log_counts_the_tokens_that_were_learnt(student, tmp_path):
     assert sum(counted) == 2 * sum(len(row.completion_ids) for row in rows)
 
 
+@pytest.mark.slow
 def test_packing_ahead_in_another_process_changes_nothing(student, tmp_path, monkeypatch):
     changes = {"epochs": 2.0, "tokens_per_forward": 40}
     here = weights(sft(student, tmp_path / "here", **changes))
@@ -169,6 +170,7 @@ def test_full_fine_tuning_leaves_a_model_with_the_tokenizers_own_bytes(student, 
     assert not torch.equal(before["model.embed_tokens.weight"], after["model.embed_tokens.weight"])
 
 
+@pytest.mark.slow
 def test_loss_is_the_mean_over_counted_tokens_however_the_step_is_cut(student, tmp_path):
     rows = encoded_rows(6)
     model = load(student, device="cpu").model
@@ -293,6 +295,7 @@ def test_the_order_of_rows_changes_nothing(student, tmp_path):
     assert first == pytest.approx(second, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuning", [LORA, FULL], ids=["lora", "full"])
 def test_a_run_cut_short_ends_as_if_it_had_not_been(student, tmp_path, tuning, monkeypatch):
     whole = sft(student, tmp_path / "whole", tuning=tuning)
@@ -353,6 +356,7 @@ def test_steps_that_end_before_the_minutes_decide_the_schedule(student, tmp_path
     assert rates(tmp_path / "timed") == rates(tmp_path / "plain")
 
 
+@pytest.mark.slow
 def test_a_resumed_stage_counts_the_minutes_it_has_spent(student, tmp_path, monkeypatch, ten_seconds_a_step):
     whole = sft(student, tmp_path / "whole", max_steps=100, minutes=1.0)
     cut = tmp_path / "cut"
@@ -549,6 +553,7 @@ def test_a_cache_of_another_template_is_refused_before_step_one(student, cache, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_live_teacher_trains_as_its_cache_does(student, cache, tmp_path):
     teacher = load(student, device="cpu").model
     add_counted_forward(teacher)

@@ -75,6 +75,7 @@ def test_the_block_mask_shows_what_the_documents_show():
     assert not blocks.tril().all()
 
 
+@pytest.mark.slow
 def test_the_block_mask_is_the_one_torch_would_make_of_all_pairs():
     generator = torch.Generator().manual_seed(1)
     draw = lambda length: tuple(torch.randint(3, 700, (length,), generator=generator).tolist())  # noqa: E731
@@ -109,6 +110,7 @@ def loss_and_gradients(folder, device="cpu"):
     return loss.detach(), {name: weight.grad for name, weight in model.named_parameters()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["tiny_student", "tiny_qwen2", "tiny_qwen3"])
 def test_flex_attention_gives_the_loss_and_gradients_of_sdpa(model, request, monkeypatch):
     folder = request.getfixturevalue(model)

@@ -15,6 +15,7 @@ from star_edge.parity.exports import export_checkpoint
 F16 = ExportConfig(gguf=("F16",), onnx=())
 
 
+@pytest.mark.slow
 def test_same_model_keeps_finished_bundles_and_another_is_refused(
     tiny_student: Path, tiny_qwen2: Path, tmp_path: Path
 ) -> None:

@@ -111,6 +111,7 @@ def test_two_steps_change_the_policy_and_log_what_happened(student, examples, tm
         )
 
 
+@pytest.mark.slow
 def test_bfloat16_on_a_cpu_changes_losses_but_not_what_is_sampled(student, examples, tmp_path, rewards):
     run(student, examples, tmp_path / "exact", steps=1)
     run(student, examples, tmp_path / "rounded", steps=1, precision="bfloat16")
@@ -164,6 +165,7 @@ def test_log_probabilities_equal_those_of_rows_computed_alone(student, examples,
         assert not logprobs[row, count:].any()
 
 
+@pytest.mark.slow
 def test_the_reference_of_an_adapter_is_that_adapter(student, examples, tmp_path, rewards):
     adapter = run(student, examples, tmp_path / "first", beta=0.0)
     steps = run(adapter, examples, tmp_path / "second") and log(tmp_path / "second")
@@ -250,6 +252,7 @@ def test_a_token_budget_fills_forwards_and_leaves_the_others_empty():
     assert [len(part["loss"]) for part in grpo.split_rows(batch, 2, most_tokens=8)] == [3, 3]
 
 
+@pytest.mark.slow
 def test_a_step_filled_by_tokens_is_the_same_step(student, examples, tmp_path, rewards):
     by_rows = run(student, examples, tmp_path / "rows", tuning=FULL, steps=1)
     by_tokens = run(student, examples, tmp_path / "tokens", tuning=FULL, steps=1, tokens_per_forward=400)
@@ -260,6 +263,7 @@ def test_a_step_filled_by_tokens_is_the_same_step(student, examples, tmp_path, r
         assert log(tmp_path / "tokens")[0][name] == pytest.approx(log(tmp_path / "rows")[0][name], rel=1e-3, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuning", [LORA, FULL], ids=["lora", "full"])
 def test_a_run_cut_short_ends_as_if_it_had_not_been(student, examples, tmp_path, rewards, tuning, monkeypatch):
     whole = run(student, examples, tmp_path / "whole", tuning=tuning)
