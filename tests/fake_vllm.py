@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
@@ -26,6 +27,7 @@ class FakeVllm(ModuleType):
         self.loaded: dict[str, Any] = {}
         self.calls: list[tuple[list[list[int]], list[SimpleNamespace]]] = []
         self.shutdowns = 0
+        self.own_process: str | None = None  # what the environment said when the engine was made
         self._answer, self._fails_with = answer, fails_with
 
     def SamplingParams(self, **settings: Any) -> SimpleNamespace:
@@ -36,7 +38,7 @@ class FakeVllm(ModuleType):
     def LLM(self, **settings: Any) -> SimpleNamespace:
         if self._fails_with is not None:
             raise self._fails_with
-        self.loaded = settings
+        self.loaded, self.own_process = settings, os.environ.get(OWN_PROCESS)
         core = SimpleNamespace(shutdown=self._shutdown)
         return SimpleNamespace(generate=self._generate, llm_engine=SimpleNamespace(engine_core=core))
 

@@ -101,10 +101,12 @@ _CLOCK = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 # What a description says of a form, or of values that are not free text.
 _HAS_A_FORM = re.compile(
     r"format|e\.?g\b|i\.e|exampl|such as|\blike\b|yy|\bhh|:mm|mm[-/]|dd[-/]|iso\b|%[ymd]|city, ?(state|country)|code|"
-    r"enum|one of|decimal|fraction|(in|as an?) percent|\d|['\"\[(]",
+    r"enum|one of|decimal|fraction|(in|as)( an?)?( whole)? percent|%|\d|['\"\[(]",
     re.IGNORECASE,
 )
-_NAMES_A_FORM = re.compile(r"yyyy|dd[-/.]mm|mm[-/.]dd|%y|hh:mm|city, ?(state|country)", re.IGNORECASE)
+_NAMES_A_FORM = re.compile(
+    r"yyyy|dd[-/.]mm|mm[-/.]dd|%y|hh:mm|city, ?(state|country)|as an? (decimal|fraction)", re.IGNORECASE
+)
 _REGION = re.compile(r"state|country|province|region|county", re.IGNORECASE)
 # Values that only look like a date, a time or a city.
 _OTHER = re.compile(
@@ -183,8 +185,14 @@ def _with_country(city: str) -> str:
     return f"{city}, {'USA' if _is_in_a_state(city) else _PLACES[city]}"
 
 
+_RATE = r"(percentage|(interest|tax|discount|growth|inflation|return)[_ ]?rate)"
+# By its name, or as the first thing that its description says: others are what a percentage is taken of.
+_ABOUT_PERCENT = re.compile(rf"^\w*(percent|{_RATE})|^\w+: (the |an? )?(\w+ ){{0,2}}?{_RATE}\b", re.IGNORECASE)
+_PERCENTAGE = re.compile(r"(?<![\d.,-])(\d+(?:\.\d+)?) ?(?:%|percent\b)", re.IGNORECASE)
+
+
 def _is_said_in_percent(value: float, said: str) -> bool:
-    return any(float(found) == value for found in re.findall(r"(\d+(?:\.\d+)?) ?(?:%|percent\b)", said))
+    return 0 < value <= 100 and any(float(found) == value for found in _PERCENTAGE.findall(said))
 
 
 _ABOUT_CITY = re.compile(r"city|town|\b(locat\w*|locality|destination|origin\w*|place|where)\b", re.IGNORECASE)
@@ -221,7 +229,7 @@ KINDS = (
         ),
     ),
     Kind(
-        re.compile(r"percent|(interest|tax|discount|growth|inflation|return)[_ ]?rate\b", re.IGNORECASE),
+        _ABOUT_PERCENT,
         _is_said_in_percent,
         (
             Form((", in percent", " (a percentage, e.g. 20)", ", as a number from 0 to 100"), lambda value: value),

@@ -37,8 +37,8 @@ OPTIONAL_SHARE = 0.4  # of optional parameters that a request mentions: where al
 _ANSWER = re.compile(r"\s*Arguments\b[^:{\n]*:\s*(?=\{)")  # some models write "Arguments for get_weather:"
 _PERSON = re.compile(r"\s*Person:\s*(\S[^\n]*)")
 _OFFERED = re.compile(
-    r"\b(would|do|did) you (like|want|need)\b|\byou('d| would) like\b|\b(help|assist) you\b|\byou want\b|"
-    r"\byour request\b",
+    r"\b(would|do|did) you (like|want|need|prefer|care)\b|\byou(['’]d| would) like\b|\b(help|assist) you\b|"
+    r"\byou want\b|\byour request\b|^(sure|yes|ok|okay|sorry|i'm sorry|here (is|are))\b",
     re.IGNORECASE,
 )  # words of the one who is asked, which a model writes now and then in a person's place
 _SIZES = (2, 2, 3, 4)  # calls of a request for several

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -91,8 +91,6 @@ class VllmEngine:
             ModelError: vLLM cannot load the folder, or the GPU lacks the memory.
         """
         prepare_environment()
-        if not _is_one_of_several():
-            os.environ.setdefault(OWN_PROCESS, "0")
         try:
             import vllm
         except ImportError as error:
@@ -102,18 +100,19 @@ class VllmEngine:
         self._stops = list(stop_token_ids(folder))
         room = _cache_bytes(folder, gpu_memory_utilization) if has_neighbours else None
         try:
-            self._llm: Any = vllm.LLM(
-                model=str(folder),
-                skip_tokenizer_init=True,
-                generation_config="vllm",  # no sampling settings of the folder's behind our back
-                max_model_len=max_model_len,
-                dtype=dtype,
-                gpu_memory_utilization=gpu_memory_utilization,
-                seed=seed,
-                enable_prefix_caching=enable_prefix_caching,
-                compilation_config=COMPILATION,
-                **({} if room is None else {"kv_cache_memory_bytes": room}),
-            )
+            with _in_this_process():
+                self._llm: Any = vllm.LLM(
+                    model=str(folder),
+                    skip_tokenizer_init=True,
+                    generation_config="vllm",  # no sampling settings of the folder's behind our back
+                    max_model_len=max_model_len,
+                    dtype=dtype,
+                    gpu_memory_utilization=gpu_memory_utilization,
+                    seed=seed,
+                    enable_prefix_caching=enable_prefix_caching,
+                    compilation_config=COMPILATION,
+                    **({} if room is None else {"kv_cache_memory_bytes": room}),
+                )
         except (OSError, RuntimeError, ValueError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ModelError(f"{folder}: vLLM cannot load it ({reason}); -v shows its log") from error
@@ -166,11 +165,23 @@ class VllmEngine:
             torch.cuda.empty_cache()
 
 
-def _is_one_of_several() -> bool:
-    """Whether this process has joined others: an engine within it would end what joins them together with itself."""
+@contextmanager
+def _in_this_process() -> Iterator[None]:
+    """An engine that is made meanwhile runs in this process, unless that has joined others or the user says no.
+
+    When it ends, an engine within a process ends what joins that process to others, too.
+    """
     import torch.distributed
 
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
+    has_joined = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if has_joined or OWN_PROCESS in os.environ:
+        yield
+        return
+    os.environ[OWN_PROCESS] = "0"
+    try:
+        yield
+    finally:
+        del os.environ[OWN_PROCESS]
 
 
 def _cache_bytes(folder: Path, share: float) -> int | None:

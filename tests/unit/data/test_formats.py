@@ -285,7 +285,8 @@ def test_a_percentage_is_a_number_up_to_a_hundred_or_a_fraction_as_its_descripti
         "The discount percentage, as a decimal, such as 0.08.",
     }
     assert len(found) == 7
-    assert {value for value, _ in discounts(deal("I get 7 percent off", 7))} == {7, 0.07}
+    assert {value for value, _ in discounts(deal("I get 7 Percent off", 7))} == {7, 0.07}
+    assert {value for value, _ in discounts(deal("At 5.8 %", 5.8, about="The annual interest rate"))} == {5.8, 0.058}
 
 
 @pytest.mark.parametrize(
@@ -294,8 +295,17 @@ def test_a_percentage_is_a_number_up_to_a_hundred_or_a_fraction_as_its_descripti
         deal("I get 12.5 off", 12.5),
         deal("I get 12.5% off", 0.125),
         deal("I get 12% off", 12, type="integer"),
-        deal("I get 12% off", True),
+        deal("I get 1% off", True),
+        deal("I get 150% off", 150),
+        deal("I get 1,500% off", 500),
+        deal("I get -5% off", 5),
+        deal("The 12 percentile", 12),
+        deal("I get 12% off as a decimal", 12),
         deal("I get 12% off", 12, about="The discount percentage as a decimal."),
+        deal("I get 12% off", 12, about="The interest rate as percentage."),
+        deal("I get 12% off", 12, about="The tax rate in %."),
+        deal("I get 12% off", 12, about="The discount percentage, a fraction of the price."),
+        deal("What is 12% of 12", 12, about="The number for which the percentage is due."),
         deal("I get 12% off", 12, about="How much."),
     ],
 )

@@ -93,12 +93,22 @@ def test_the_engine_runs_in_this_process_unless_that_has_joined_others_or_the_us
     joined: bool, set_before: str | None, own: str | None, tiny_student: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = install(monkeypatch, lambda *_: [3])
-    monkeypatch.setattr("torch.distributed.is_initialized", lambda: joined)
     if set_before is not None:
         monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", set_before)
+    VllmEngine(tiny_student, max_model_len=64)  # an engine before says nothing of the next one
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: joined)
     VllmEngine(tiny_student, max_model_len=64)
-    assert os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") == own
-    assert fake.loaded["compilation_config"]["mode"] == 0, "nothing is compiled"
+    assert fake.own_process == own
+    assert os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") == set_before
+
+
+def test_the_quick_start_compiles_nothing_and_takes_the_older_runner(
+    tiny_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = install(monkeypatch, lambda *_: [3])
+    VllmEngine(tiny_student, max_model_len=64)
+    assert fake.loaded["compilation_config"] == {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}
+    assert os.environ["VLLM_USE_V2_MODEL_RUNNER"] == "0"
 
 
 def test_closing_ends_the_engine_once(tiny_student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
