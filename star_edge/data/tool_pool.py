@@ -28,13 +28,16 @@ TRIES_PER_TOOL = 40
 
 
 def words(text: str) -> frozenset[str]:
-    """Words that carry meaning, from prose, snake_case and camelCase alike; lower case, without a plural s."""
+    """Words that carry meaning, from prose, snake_case and camelCase alike; lower case, without a plural's end."""
     found = (word.lower() for word in _WORD.findall(text))
     return frozenset(_singular(word) for word in found if len(word) > 1) - _EMPTY
 
 
 def _singular(word: str) -> str:
-    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+    """One spelling for both numbers, which need not be a word: `currency` for `currencies`, `movy` for `movie`."""
+    if len(word) > 3 and word.endswith("s") and not word.endswith("ss"):
+        word = word[:-1]
+    return word[:-2] + "y" if len(word) > 4 and word.endswith("ie") else word
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,15 @@ def test_a_request_without_related_tools_of_its_own_gets_some_of_the_pool() -> N
         assert names(made).count("get_news") == 1
         seen |= {*names(made)}
     assert seen == {"get_news", "switch_account", "radio_guide", "switch_lens"}
+    many = ToolPool(
+        [tool(f"radio_{word}", "Something else.") for word in ("mast", "play", "show", "host", "wave", "tube")]
+    )
+    counts = {len(names(near_miss(dataclasses.replace(alone, id=str(n)), many, seed=1))) - 1 for n in range(60)}
+    assert counts == {1, 2, 3, 4, 5}
+    places = {
+        names(near_miss(dataclasses.replace(alone, id=str(n)), many, seed=1)).index("get_news") for n in range(60)
+    }
+    assert len(places) > 2, "tools of the pool stand anywhere"
     assert near_miss(alone, ToolPool([NEWS, device("radio")]), max_tools=4, seed=1) is None
     assert near_miss(alone, ToolPool(ALIKE), max_tools=1, seed=1) is None, "there is no room"
 

@@ -20,6 +20,11 @@ def test_words_are_the_same_in_every_spelling(text: str) -> None:
     assert words(text) == {"weather", "alert"}
 
 
+@pytest.mark.parametrize(("one", "other"), [("currencies", "currency"), ("movies", "movie"), ("taxis", "taxi")])
+def test_words_are_the_same_in_both_numbers(one: str, other: str) -> None:
+    assert words(one) == words(other)
+
+
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [
