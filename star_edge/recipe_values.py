@@ -24,7 +24,7 @@ ABOVE_ZERO = (
 )  # fmt: skip
 NOT_NEGATIVE = (
     "seed", "weight_decay", "steps", "beta", "max_resamples", "tail_weight", "tail_top_m", "min_entropy",
-    "max_reward_drop", "labels",
+    "max_reward_drop", "labels", "heldout_near_misses",
 )  # fmt: skip
 SHARES = ("heldout_tool_share", "max_bad_share", "warmup_share", "vllm_memory_share", "max_malformed", "max_drop")
 REWARDS = ("group_reward_min", "group_reward_max", "least_reward")

@@ -11,7 +11,9 @@ from typing import Any
 
 from star_edge.contracts import DataConfig, Dataset, Example, SourceConfig
 from star_edge.data.chat import ChatCodec
+from star_edge.data.draws import draws
 from star_edge.data.formats import formatted
+from star_edge.data.irrelevance import is_derivable, near_miss
 from star_edge.data.known import HELDOUT, Texts, known_fingerprint, known_texts
 from star_edge.data.mix import MixCounts, Mixer, Pool, mixed
 from star_edge.data.overlap import SHORTEST_REQUEST, KnownRequests, texts_of
@@ -19,7 +21,7 @@ from star_edge.data.reading import Candidate, Collected, Reader, find_file, sour
 from star_edge.data.rows import json_lines, write_examples, write_prompts
 from star_edge.data.split import ToolSplit, called_tools, split_by_tool
 from star_edge.data.summary import summarise
-from star_edge.data.tool_pool import read_tool_pool
+from star_edge.data.tool_pool import ToolPool, read_tool_pool
 from star_edge.errors import DataError
 from star_edge.manifest import sha256_file, write_atomic
 from star_edge.progress import Progress, or_quiet
@@ -138,16 +140,41 @@ class _Build:
         if tools is not None:
             # What the held-out rows call shall stay unseen; as a distractor it would be shown.
             tools = tools.without(name for rows in held for example in rows for name in called_tools(example))
-        plain = mixed(held)
+        near = self.near_misses(held, tools)
+        plain = mixed([*held, near])
         kept = self.with_forms(plain, config.format_share)
         pools = self.pools_apart(pools, kept)
         mixer = Mixer(config, self.reader, tools=tools, seed=self.seed)
         train, counts = mixer.mix([Pool(rows, source.weight) for source, rows in pools])
+        counts.heldout_near_misses = len(near)
         counts.formatted_heldout_rows = sum(row is not before for row, before in zip(kept, plain, strict=True))
         for tally in tallies:
             tally.settle()
         self.check_bad_share()
         return _Sides(train, kept, split, counts, self.apart(unlabelled, kept))
+
+    def near_misses(self, heldout: Sequence[Sequence[Example]], tools: ToolPool | None) -> list[Example]:
+        """As many near misses of held-out calls as the mix asks for, drawn from all sources alike.
+
+        Refusals that a source brings may all be of one kind, and answered right long before others are.
+        """
+        config = self.config.mix
+        assert config is not None
+        calls = [row for rows in heldout for row in rows if is_derivable(row)]
+        calls.sort(key=lambda row: draws(self.seed, "held-out near miss", row.id).random())
+        found: list[Example] = []
+        for row in calls:
+            if len(found) == config.heldout_near_misses:
+                break
+            made = near_miss(row, tools, max_tools=config.max_tools, seed=self.seed)
+            if made is None:
+                continue
+            (lengths,) = self.reader.ruler.rows([made])
+            if isinstance(lengths, tuple):
+                self.reader.collected.tokens[made.id] = lengths
+                self.reader.collected.tally_of[row.id].derived += 1
+                found.append(made)
+        return found
 
     def with_forms(self, heldout: list[Example], share: float) -> list[Example]:
         """The held-out rows with as many forms as the mix, so that they tell whether forms are heeded.

@@ -53,13 +53,14 @@ class MixCounts:
     masked_rows: int = 0
     formatted_rows: int = 0
     formatted_heldout_rows: int = 0
+    heldout_near_misses: int = 0
 
 
 class Mixer:
     """Draws the rows of a mix.
 
     Args:
-        tools: pool of distractors and of unrelated tools; with None there are neither.
+        tools: pool of distractors, of related and of unrelated tools; with None there are none of them.
     """
 
     def __init__(self, config: MixConfig, reader: Reader, *, tools: ToolPool | None, seed: int) -> None:

@@ -103,7 +103,8 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
             lines.append(f"near misses: {_number(mix['derived_near_miss'])} of the {_number(wanted)} rows wanted")
         lines.append(
             f"derived irrelevance rows: {_number(mix['derived_near_miss'])} near misses, "
-            f"{_number(mix['derived_unrelated'])} with unrelated tools"
+            f"{_number(mix['derived_unrelated'])} with unrelated tools; "
+            f"{_number(mix['heldout_near_misses'])} near misses held out"
         )
         lines.append(
             f"distractors: {_number(mix['distractors'])} tools in {_number(mix['rows_with_distractors'])} rows; "

@@ -216,6 +216,18 @@ def test_near_misses_come_by_weight_from_sources_that_are_used_up(folder: Folder
     assert all(tally["read"] == tally["kept"] + tally["not_drawn"] for tally in tallies)
 
 
+def test_requests_with_one_tool_become_near_misses_with_tools_of_the_pool(folder: Folder) -> None:
+    others = [tool("light_years", "How far a star is."), tool("light_meals", "What to eat at noon."), LAMP]
+    folder.lines("pool.jsonl", others)
+    source = folder.write("a.jsonl", calls("a", 60))
+    mix = MixConfig(rows=50, irrelevance_share=0.1, near_miss_share=1.0, tool_pool="pool.jsonl", max_tools=1)
+    near = [example for example in train_of(folder.build(source, mix=mix)) if example.id.endswith("(near miss)")]
+
+    assert len(near) == 5
+    assert {each["name"] for example in near for each in example.tools} == {"light_years", "light_meals"}
+    assert all(len(example.tools) == 1 for example in near)
+
+
 def test_a_row_that_fits_only_as_a_near_miss_is_counted_once(folder: Folder) -> None:
     long: Tool = {**device("light"), "description": "Switch the light on or off. " * 60}
     rows = [row(f"a-{n}", f"Light on, {n}.", "switch_light", tools=(long, LAMP)) for n in range(9)]
@@ -364,6 +376,37 @@ def test_held_out_rows_get_forms_too_where_there_is_room(folder: Folder) -> None
     (plain,) = read_examples(dataset.heldout)
     assert plain.tools[0] == dev.tools[0]
     assert summary_of(dataset)["mix"]["formatted_heldout_rows"] == 0
+
+
+def test_held_out_calls_are_held_out_without_their_tool_too(folder: Folder) -> None:
+    crowded = [dataclasses.replace(example, tools=(*example.tools, LAMP), kind="") for example in calls("dev", 6)]
+    heldout = (folder.write("some.jsonl", [*crowded, *replies("reply", 3, "plain")]),)
+    dataset = folder.build(
+        folder.write("a.jsonl", calls("a", 20)), mix=MixConfig(rows=10, heldout_near_misses=4), heldout=heldout
+    )
+    held = read_examples(dataset.heldout)
+    near = [example for example in held if example.kind == "irrelevance"]
+
+    assert len(held) == 13
+    assert {example.id.removesuffix(" (near miss)") for example in near} < {example.id for example in crowded}
+    assert all(example.tools == (LAMP,) and not example.target_calls for example in near)
+    assert (
+        len(near) == summary_of(dataset)["mix"]["heldout_near_misses"] == summary_of(dataset)["sources"][1]["derived"]
+    )
+    assert len(near) == 4
+
+
+def test_a_near_miss_without_room_is_not_held_out(folder: Folder) -> None:
+    folder.lines("pool.jsonl", [tool("light_years", "How far it is to a star. " * 4)])
+    (call,) = calls("dev", 1)
+    heldout = (folder.write("some.jsonl", [call]),)
+    source = folder.write("a.jsonl", calls("a", 20))
+    mix = MixConfig(rows=10, heldout_near_misses=4, tool_pool="pool.jsonl")
+
+    for room, count in ((400, 1), (len(folder.codec.prompt_ids(call)), 0)):
+        dataset = folder.build(source, mix=mix, heldout=heldout, max_prompt_tokens=room)
+        assert summary_of(dataset)["mix"]["heldout_near_misses"] == count
+        assert summary_of(dataset)["heldout"]["rows"] == 1 + count
 
 
 def test_lengths_in_the_summary_are_those_of_the_rows_as_written(folder: Folder) -> None:

@@ -27,7 +27,7 @@ MIX = {
     "quotas": {"ask_missing": {"wanted": 90, "given": 4}, "parallel": {"wanted": 9, "given": 9}},
     "derived_near_miss": 30, "derived_unrelated": 12, "distractors": 4000, "rows_with_distractors": 1200,
     "rows_too_long_for_distractors": 8, "masked_rows": 150, "formatted_rows": 70,
-    "formatted_heldout_rows": 6,
+    "formatted_heldout_rows": 6, "heldout_near_misses": 9,
 }  # fmt: skip
 SUMMARY = {
     "train": side(1500, multiple=1200, parallel=300),
@@ -58,7 +58,7 @@ SUMMARY = {
         "the sources hold fewer rows than the 1,800 wanted",
         "ask_missing: 4 of the 90 rows wanted; the sources hold no more, and kinds without a share fill in",
         "near misses: 30 of the 35 rows wanted",
-        "derived irrelevance rows: 30 near misses, 12 with unrelated tools",
+        "derived irrelevance rows: 30 near misses, 12 with unrelated tools; 9 near misses held out",
         "distractors: 4,000 tools in 1,200 rows; 8 rows had no room for theirs",
         "rows under masked names: 150",
         "rows whose descriptions ask for a form of their values: 70 of training, 6 held-out",
