@@ -103,8 +103,14 @@ def _behind(stage: str) -> set[str]:
 
 
 def _steps(stage: Path) -> int:
-    """Optimizer steps of a stage; a stage that trained nothing has no log."""
-    points = read_curves(stage).get("loss", [])
+    """Optimizer steps behind the weights that a stage left; one that trained nothing has no log.
+
+    Where a stage was watched those are the weights of its best score, and of equals the last, as `watch` keeps them.
+    """
+    curves = read_curves(stage)
+    if scores := curves.get("score"):
+        return max(scores, key=lambda point: (point[1], point[0]))[0]
+    points = curves.get("loss", [])
     return points[-1][0] if points else 0
 
 

@@ -13,7 +13,8 @@ SCHEMA = 1
 HEADLINE = ("non_live", "live", "irrelevance", "live_irrelevance")
 EXPLAINED = (
     "Greedy answers, percent of right cases with the 95 % interval (a bootstrap over cases, one run each). Minutes are "
-    "those of all stages behind the checkpoint, the teacher's included; steps are the model's own optimizer steps."
+    "those of all stages behind the checkpoint, the teacher's included; steps are the model's own optimizer steps, up "
+    "to the weights that were kept."
 )
 
 
@@ -56,7 +57,8 @@ def results_json(results: Results) -> dict[str, Any]:
         "name": results.name,
         "suite": results.suite,
         "cases": results.cases,
-        "unit": "percent of right cases; minutes of all stages behind a checkpoint; the model's own optimizer steps",
+        "unit": "percent of right cases; minutes of all stages behind a checkpoint; the model's own optimizer steps, "
+        "up to the weights kept",
         "command": results.command,
         "gpu": results.gpu,
         "versions": dict(results.versions),

@@ -51,7 +51,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if name in STEPS:
             lines = [{"step": step, "loss": 1.0, "reward": 0.5, "kl": None} for step in range(1, STEPS[name] + 1)]
             (stage / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-            (stage / "watch.jsonl").write_text('{"step": 0, "score": 0.4}\n{"step": 2, "score": 0.6}\n')
+            watched = [{"step": 0, "score": 0.4}, {"step": STEPS[name], "score": 0.6}]
+            (stage / "watch.jsonl").write_text("".join(json.dumps(line) + "\n" for line in watched))
         manifest.finish(stage, name, "key", details={}, seconds=seconds)
     loaded = recipe.load(write_tiny_recipe(tmp_path / "recipe", tmp_path))
     (run / engine.RESOLVED).write_text(recipe.to_yaml(loaded.recipe))
@@ -62,6 +63,14 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def rows(run: Path) -> list[str]:
     return [f"{name}={run}/evaluate/{stage}/bfcl" for name, stage in (("base", "base"), ("CKD + Sim-RL", "merge"))]
+
+
+@pytest.mark.parametrize(("scores", "kept"), [((0.7, 0.6, 0.5), 0), ((0.5, 0.6, 0.6), 3), ((0.5, 0.6, 0.4), 2)])
+def test_steps_are_those_behind_the_weights_that_were_kept(run: Path, scores: tuple[float, ...], kept: int) -> None:
+    lines = [{"step": step, "score": score} for step, score in zip((0, 2, 3), scores, strict=True)]
+    (run / "sim-rl" / "watch.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert invoke(*rows(run), "--no-plots", "--out", "docs/tiny.json").exit_code == 0
+    assert [row["steps"] for row in json.loads(Path("docs/tiny.json").read_text())["rows"]] == [0, STEPS["ckd"] + kept]
 
 
 def test_a_results_file_says_all_that_is_needed_to_believe_it(run: Path) -> None:
