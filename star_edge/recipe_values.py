@@ -30,7 +30,7 @@ SHARES = ("heldout_tool_share", "max_bad_share", "warmup_share", "vllm_memory_sh
 REWARDS = ("group_reward_min", "group_reward_max", "least_reward")
 MIX_SHARES = (
     "irrelevance_share", "near_miss_share", "ask_share", "parallel_share", "distractor_share", "mask_share",
-    "format_share",
+    "string_share", "format_share",
 )  # fmt: skip
 LIMITS: Mapping[str, tuple[Callable[[float], bool], str]] = MappingProxyType(
     {

@@ -24,6 +24,7 @@ class Version:
     example: Example
     added: int = 0
     is_masked: bool = False
+    is_stringified: bool = False
     is_formatted: bool = False
 
 

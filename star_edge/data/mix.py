@@ -14,6 +14,7 @@ from star_edge.data.irrelevance import is_derivable, near_miss, unrelated
 from star_edge.data.masking import masked
 from star_edge.data.quota import Quotas, kind_of
 from star_edge.data.reading import Candidate, Reader
+from star_edge.data.stringified import stringified
 from star_edge.data.tool_pool import ToolPool
 
 REST, IRRELEVANCE = "rest", "irrelevance"
@@ -51,6 +52,7 @@ class MixCounts:
     rows_with_distractors: int = 0
     rows_too_long_for_distractors: int = 0
     masked_rows: int = 0
+    stringified_rows: int = 0
     formatted_rows: int = 0
     formatted_heldout_rows: int = 0
     heldout_near_misses: int = 0
@@ -159,10 +161,17 @@ class Mixer:
         return () if made is None else (self._finished(made),)
 
     def _finished(self, example: Example, added: int = 0) -> Version:
-        """The row with its forms and under its names, whatever it was made of: neither may tell what is due."""
+        """The row with its forms, strings and names, whatever it was made of: none of them may tell what is due."""
         form = formatted(example, share=self.config.format_share, seed=self.seed)
-        new = masked(form, share=self.config.mask_share, seed=self.seed)
-        return Version(new, added, is_masked=new is not form, is_formatted=form is not example)
+        text = stringified(form, share=self.config.string_share, seed=self.seed)
+        new = masked(text, share=self.config.mask_share, seed=self.seed)
+        return Version(
+            new,
+            added,
+            is_masked=new is not text,
+            is_stringified=text is not form,
+            is_formatted=form is not example,
+        )
 
     def _settle(self, columns: Mapping[str, list[Cell]]) -> None:
         """Count what was taken or lost with its source, each of its rows once, and keep the lengths.
@@ -202,6 +211,7 @@ class Mixer:
             rows_with_distractors=sum(row.version.added > 0 for row in drawn),
             rows_too_long_for_distractors=sum(row.is_second for row in drawn),
             masked_rows=sum(row.version.is_masked for row in drawn),
+            stringified_rows=sum(row.version.is_stringified for row in drawn),
             formatted_rows=sum(row.version.is_formatted for row in drawn),
         )
 

@@ -111,6 +111,7 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
             f"{_number(mix['rows_too_long_for_distractors'])} rows had no room for theirs"
         )
         lines.append(f"rows under masked names: {_number(mix['masked_rows'])}")
+        lines.append(f"rows with strings for other values: {_number(mix['stringified_rows'])}")
         lines.append(
             f"rows whose descriptions ask for a form of their values: {_number(mix['formatted_rows'])} of training, "
             f"{_number(mix['formatted_heldout_rows'])} held-out"

@@ -337,7 +337,17 @@ def test_masked_rows_are_counted_and_still_valid(folder: Folder) -> None:
     assert all(example.target_calls[0].name == example.tools[0]["name"] for example in masked)
 
 
-def with_call(example: Example, **arguments: str) -> Example:
+def test_rows_with_strings_for_other_values_are_counted_and_written_so(folder: Folder) -> None:
+    dim = {**tool("dim", "Dim the lamp."), "parameters": {"type": "object", "properties": {}}}
+    dim["parameters"]["properties"] = {"level": {"type": "integer", "description": "How bright"}}
+    rows = [with_call(row(f"dim-{number}", f"Dim it to {number}.", tools=(dim,)), level=number) for number in range(60)]
+    dataset = folder.build(folder.write("a.jsonl", rows), mix=MixConfig(rows=40, string_share=0.5))
+    values = [example.target_calls[0].arguments["level"] for example in train_of(dataset)]
+
+    assert 10 < sum(isinstance(value, str) for value in values) == summary_of(dataset)["mix"]["stringified_rows"] < 30
+
+
+def with_call(example: Example, **arguments: Any) -> Example:
     """The row, answered by a call of its first tool."""
     call = {"name": example.tools[0]["name"], "arguments": arguments}
     answer = {"role": "assistant", "content": "", "tool_calls": [call]}

@@ -26,7 +26,7 @@ MIX = {
     "wanted_rows": 1800, "wanted_near_miss": 35,
     "quotas": {"ask_missing": {"wanted": 90, "given": 4}, "parallel": {"wanted": 9, "given": 9}},
     "derived_near_miss": 30, "derived_unrelated": 12, "distractors": 4000, "rows_with_distractors": 1200,
-    "rows_too_long_for_distractors": 8, "masked_rows": 150, "formatted_rows": 70,
+    "rows_too_long_for_distractors": 8, "masked_rows": 150, "stringified_rows": 60, "formatted_rows": 70,
     "formatted_heldout_rows": 6, "heldout_near_misses": 9,
 }  # fmt: skip
 SUMMARY = {
@@ -61,6 +61,7 @@ SUMMARY = {
         "derived irrelevance rows: 30 near misses, 12 with unrelated tools; 9 near misses held out",
         "distractors: 4,000 tools in 1,200 rows; 8 rows had no room for theirs",
         "rows under masked names: 150",
+        "rows with strings for other values: 60",
         "rows whose descriptions ask for a form of their values: 70 of training, 6 held-out",
         "overlap of training with held-out rows: 1 exact, 2 13-word",
         "overlap with bfcl (3,641 cases): 0 exact, 0 13-word",

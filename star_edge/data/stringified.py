@@ -1,0 +1,95 @@
+"""Values as strings: numbers, truth values, lists and objects that a function wants in a string, as JSON.
+
+Many functions are declared so. A model that saw none of them writes a list where the schema says string.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from star_edge.contracts import Example, Message, Tool
+from star_edge.data.draws import draws
+
+_TYPES = frozenset({"integer", "number", "boolean", "array", "object"})
+# With a rule of another kind (enum, default, a range) a schema would say one thing of the value and one of its string.
+_PLAIN_KEYS = frozenset({"type", "description", "items", "properties", "required", "additionalProperties"})
+_CLAUSES = (", as a JSON {type} in a string", " (JSON {type} in string representation)", ", written as text: {type}")
+Names: TypeAlias = Mapping[str, frozenset[str]]
+"""Function -> its parameters that are strings now."""
+
+
+def stringified(example: Example, *, share: float, seed: int) -> Example:
+    """The row with strings for the other values of its functions, or the very row when it is not drawn or has none.
+
+    All described parameters of all offered tools that are no strings take part, called or not: they must not tell which
+    one to call. Calls change alike, earlier ones too: `5`, `true` and `["a"]` become `"5"`, `"true"` and `"[\\"a\\"]"`;
+    what is a string already stays.
+
+    Args:
+        share: of the rows that are drawn, in [0, 1].
+    """
+    rng = draws(seed, "strings", example.id)
+    if rng.random() >= share:
+        return example
+    names = {tool["name"]: _convertible(tool) for tool in example.tools}
+    if not any(names.values()):
+        return example
+    return dataclasses.replace(
+        example,
+        messages=tuple(_message(message, names) for message in example.messages),
+        tools=tuple(_tool(tool, names[tool["name"]], rng) for tool in example.tools),
+    )
+
+
+def _convertible(tool: Tool) -> frozenset[str]:
+    properties = tool["parameters"].get("properties", {})
+    return frozenset(name for name, schema in properties.items() if _is_plain(schema))
+
+
+def _is_plain(schema: Any) -> bool:
+    return (
+        isinstance(schema, Mapping)
+        and schema.keys() <= _PLAIN_KEYS
+        and isinstance(schema.get("type"), str)
+        and schema["type"] in _TYPES
+        and bool(schema.get("description"))
+    )
+
+
+def _tool(tool: Tool, names: frozenset[str], rng: random.Random) -> Tool:
+    if not names:
+        return tool
+    clause = rng.choice(_CLAUSES)
+    properties = {
+        name: _described(schema, clause) if name in names else schema
+        for name, schema in tool["parameters"]["properties"].items()
+    }
+    return {**tool, "parameters": {**tool["parameters"], "properties": properties}}
+
+
+def _described(schema: Mapping[str, Any], clause: str) -> dict[str, Any]:
+    words = schema["description"].rstrip()
+    end = "." if words.endswith(".") else ""
+    return {"type": "string", "description": words.removesuffix(".") + clause.format(type=schema["type"]) + end}
+
+
+def _message(message: Message, names: Names) -> Message:
+    if not message.get("tool_calls"):
+        return message
+    return {
+        **message,
+        "tool_calls": [_call(call, names.get(call["name"], frozenset())) for call in message["tool_calls"]],
+    }
+
+
+def _call(call: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    arguments = {name: _text(value) if name in names else value for name, value in call["arguments"].items()}
+    return {**call, "arguments": arguments}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
