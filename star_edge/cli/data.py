@@ -252,7 +252,7 @@ def label(prompts: Path, model: str, out: Path, limit: int | None, force: bool, 
     default=0.3,
     show_default=True,
     type=click.FloatRange(0.0, 1.0),
-    help="Share of the functions asked for in two to four calls at once, and of the others whose requests are joined.",
+    help="Share of the functions asked for in two to four calls at once, and of those whose requests are joined.",
 )
 @click.option(
     "--heldout-share",

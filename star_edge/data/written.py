@@ -41,7 +41,8 @@ _OFFERED = re.compile(
     r"\byou want\b|\byour request\b|^(sure|yes|ok|okay|sorry|i'm sorry|here (is|are))\b",
     re.IGNORECASE,
 )  # words of the one who is asked, which a model writes now and then in a person's place
-_SIZES = (2, 2, 3, 4)  # calls of a request for several
+_ASKED = (2, 3, 3, 4, 4)  # calls of a request for several: the more, the fewer are read back
+_SIZES = (2, 2, 3, 4)  # requests that are joined
 _JOINED = ("{0} Also, {1}", "{0} And then: {1}", "{0}\n{1}", "First: {0} Second: {1}", "{0} After that, {1}")
 
 
@@ -61,7 +62,7 @@ def shots_of(examples: Sequence[Example]) -> list[Shot]:
         turns = [message for message in example.prompt if message["role"] != "system"]
         calls = example.target_calls
         names = {call.name for call in calls}
-        if len(names) != 1 or len(calls) > max(_SIZES) or [turn["role"] for turn in turns] != ["user"]:
+        if len(names) != 1 or len(calls) > max(_ASKED) or [turn["role"] for turn in turns] != ["user"]:
             continue
         tool = next((tool for tool in example.tools if tool["name"] in names), None)
         request = turns[0]["content"].strip()
@@ -99,7 +100,7 @@ def _wish(tool: Tool, id: str, parallel_share: float, seed: int) -> Wish:
     )
     several = draws(seed, "calls", id)
     is_parallel = several.random() < parallel_share and names
-    return Wish(tool, id, names, several.choice(_SIZES) if is_parallel else 1)
+    return Wish(tool, id, names, several.choice(_ASKED) if is_parallel else 1)
 
 
 def asking(wish: Wish, shots: Sequence[Shot], *, seed: int) -> Example:
@@ -280,12 +281,12 @@ def _row(id: str, request: str, calls: Sequence[Mapping[str, Any]], tools: Seque
 
 
 def rows_of(written: Mapping[str, Sequence[Example]], *, parallel_share: float, seed: int) -> list[Example]:
-    """The rows of all functions: one a request, and some requests joined to rows of two to four calls.
+    """The rows of all functions: one a request, and some of two to four requests joined.
 
     Args:
         written: what was kept for each function, under any name.
-        parallel_share: of the functions whose requests are for one call, which are joined: those of one function where
-            it has several, else with those of other functions.
+        parallel_share: of the functions whose requests are joined: those of one function where it has several for one
+            call each, else one of them with those of other functions.
     """
     chance = draws(seed, "parallel", SOURCE)
     rows: list[Example] = []
@@ -293,14 +294,15 @@ def rows_of(written: Mapping[str, Sequence[Example]], *, parallel_share: float, 
     size = chance.choice(_SIZES)
     for found in written.values():
         found = _distinct(found)
-        if not found or len(found[0].target_calls) > 1 or chance.random() >= parallel_share:
+        if not found or chance.random() >= parallel_share:
             rows += found
             continue
-        if len(found) > 1:
+        if len(found) > 1 and len(found[0].target_calls) == 1:
             own = chance.choice(_SIZES)
             rows += [_joined(found[:own], chance), *found[own:]]
             continue
-        waiting += found
+        waiting.append(found[0])
+        rows += found[1:]
         if len(waiting) == size:
             rows.append(_joined(waiting, chance))
             waiting, size = [], chance.choice(_SIZES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -186,9 +187,11 @@ def test_a_file_in_the_place_of_held_out_rows_is_left_alone(files: Path, tiny_st
 def test_one_request_asks_for_several_calls_of_a_function(files: Path, tiny_student: Path) -> None:
     assert write(files, tiny_student, "--parallel-share", "1").exit_code == 0
     rows = read_examples(files / "out.jsonl")
-    assert [row.target_calls[0].name for row in rows] == ["forecast_a", "forecast_b", "forecast_c"]
-    assert all(2 <= len(row.target_calls) <= 4 and row.kind == "parallel" for row in rows)
-    assert [len({call.name for call in row.target_calls}) for row in rows] == [1, 1, 1]
+    called = Counter(call.name for row in rows for call in row.target_calls)
+    assert called.keys() == {"forecast_a", "forecast_b", "forecast_c"}
+    assert all(2 <= count <= 4 for count in called.values())
+    assert {row.kind for row in rows} == {"parallel"}
+    assert len(rows) < 3, "and joins the requests of functions"
 
 
 def test_samples_of_which_no_row_comes_are_no_success(files: Path, tiny_student: Path) -> None:

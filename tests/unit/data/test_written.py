@@ -301,6 +301,18 @@ def test_functions_with_one_request_are_joined_with_others():
     assert all([tool["name"] for tool in row.tools] == [call.name for call in row.target_calls] for row in rows)
 
 
+def test_a_request_for_several_calls_is_joined_with_those_of_other_functions():
+    several = rows_of({"a": written("fa", "Rome", "Oslo")}, parallel_share=1.0, seed=1)
+    again = replace(several[0], id="again")
+    assert len(several[0].target_calls) == 2
+    (first, *rest) = rows_of({"a": [again, several[0]], "b": written("fb", "Lima")}, parallel_share=1.0, seed=1)
+    joined = rest[-1] if rest else first
+
+    assert calls_of([joined]) == [[("fa", "Rome"), ("fa", "Oslo"), ("fb", "Lima")]]
+    assert [tool["name"] for tool in joined.tools] == ["fa", "fb"]
+    assert joined.kind == "parallel"
+
+
 def test_joined_rows_have_two_to_four_calls():
     many = {f"{n}": written(f"f{n}", CITIES[n % 6]) for n in range(60)}
     sizes = [len(row.target_calls) for row in rows_of(many, parallel_share=1.0, seed=2)]
