@@ -86,7 +86,7 @@ class MixConfig:
     distractor_share: rows that get tools from the pool, up to `max_tools` in all.
     max_tools: most tools of a row that gets some from the pool.
     mask_share: rows whose functions and parameters get random names.
-    string_share: rows whose functions want numbers, truth values, lists and objects as JSON in strings.
+    string_share: of the rows with numbers, truth values, lists or objects, those whose functions want them in strings.
     format_share: of the rows with dates, times, cities or percentages, those whose descriptions say how to write them.
     """
 

@@ -172,7 +172,9 @@ class _Build:
             (lengths,) = self.reader.ruler.rows([made])
             if isinstance(lengths, tuple):
                 self.reader.collected.tokens[made.id] = lengths
-                self.reader.collected.tally_of[row.id].derived += 1
+                tally = self.reader.collected.tally_of[row.id]
+                tally.derived += 1
+                tally.twice += 1
                 found.append(made)
         return found
 

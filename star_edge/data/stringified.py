@@ -15,8 +15,8 @@ from star_edge.contracts import Example, Message, Tool
 from star_edge.data.draws import draws
 
 _TYPES = frozenset({"integer", "number", "boolean", "array", "object"})
-# With a rule of another kind (enum, default, a range) a schema would say one thing of the value and one of its string.
-_PLAIN_KEYS = frozenset({"type", "description", "items", "properties", "required", "additionalProperties"})
+# Another rule (enum, default, a range) would not hold for the string, and the keys of an object would be lost.
+_PLAIN_KEYS = frozenset({"type", "description", "items"})
 _CLAUSES = (", as a JSON {type} in a string", " (JSON {type} in string representation)", ", written as text: {type}")
 Names: TypeAlias = Mapping[str, frozenset[str]]
 """Function -> its parameters that are strings now."""
@@ -26,8 +26,8 @@ def stringified(example: Example, *, share: float, seed: int) -> Example:
     """The row with strings for the other values of its functions, or the very row when it is not drawn or has none.
 
     All described parameters of all offered tools that are no strings take part, called or not: they must not tell which
-    one to call. Calls change alike, earlier ones too: `5`, `true` and `["a"]` become `"5"`, `"true"` and `"[\\"a\\"]"`;
-    what is a string already stays.
+    one to call. Calls change alike, earlier ones too: `5.0`, `true`, `["a"]` become `"5"`, `"true"` and `"[\\"a\\"]"`;
+    what is a string already stays. Schemas with rules or with names of keys stay, for the string's would say less.
 
     Args:
         share: of the rows that are drawn, in [0, 1].
@@ -57,6 +57,7 @@ def _is_plain(schema: Any) -> bool:
         and isinstance(schema.get("type"), str)
         and schema["type"] in _TYPES
         and bool(schema.get("description"))
+        and set(schema.get("items") or ()) <= {"type"}
     )
 
 
@@ -92,4 +93,13 @@ def _call(call: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else json.dumps(_short(value), ensure_ascii=False)
+
+
+def _short(value: Any) -> Any:
+    """The value with whole numbers as people write them: 100 for 100.0, which are equal as numbers, not as strings."""
+    if isinstance(value, dict):
+        return {key: _short(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_short(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

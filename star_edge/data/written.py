@@ -8,7 +8,6 @@ words in the request, and come back the same: round-trip consistency as of Alber
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import random
@@ -38,12 +37,14 @@ _ANSWER = re.compile(r"\s*Arguments\b[^:{\n]*:\s*(?=\{)")  # some models write "
 _PERSON = re.compile(r"\s*Person:\s*(\S[^\n]*)")
 _OFFERED = re.compile(
     r"\b(would|do|did) you (like|want|need|prefer|care)\b|\byou(['’]d| would) like\b|\b(help|assist) you\b|"
-    r"\byou want\b|\byour request\b|^(sure|yes|ok|okay|sorry|i'm sorry|here (is|are))\b",
+    r"\byou want\b|\byour request\b|^(sure|yes|ok|okay|sorry|i['’]m sorry|here (is|are))\b",
     re.IGNORECASE,
 )  # words of the one who is asked, which a model writes now and then in a person's place
 _ASKED = (2, 3, 3, 4, 4)  # calls of a request for several: the more, the fewer are read back
 _SIZES = (2, 2, 3, 4)  # requests that are joined
-_JOINED = ("{0} Also, {1}", "{0} And then: {1}", "{0}\n{1}", "First: {0} Second: {1}", "{0} After that, {1}")
+MOST_CALLS = 5  # of a row that joins requests of several functions
+_GOING_ON = ("{0} Also, {1}", "{0} And then: {1}", "{0}\n{1}", "{0} After that, {1}")
+_JOINED = (*_GOING_ON, "First: {0} Second: {1}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,17 +297,28 @@ def rows_of(written: Mapping[str, Sequence[Example]], *, parallel_share: float, 
         found = _distinct(found)
         if not found or chance.random() >= parallel_share:
             rows += found
-            continue
-        if len(found) > 1 and len(found[0].target_calls) == 1:
+        elif len(found) > 1 and len(found[0].target_calls) == 1:
             own = chance.choice(_SIZES)
             rows += [_joined(found[:own], chance), *found[own:]]
-            continue
-        waiting.append(found[0])
-        rows += found[1:]
-        if len(waiting) == size:
-            rows.append(_joined(waiting, chance))
-            waiting, size = [], chance.choice(_SIZES)
+        elif not _can_join(found[0], waiting):
+            rows += found
+        else:
+            waiting.append(found[0])
+            rows += found[1:]
+            if len(waiting) == size or (len(waiting) > 1 and _calls(waiting) >= max(_SIZES)):
+                rows.append(_joined(waiting, chance))
+                waiting, size = [], chance.choice(_SIZES)
     return [*rows, _joined(waiting, chance)] if waiting else rows
+
+
+def _can_join(row: Example, others: Sequence[Example]) -> bool:
+    """Whether a row may be joined with others: few calls in all, and no two functions of one name."""
+    names = {tool["name"] for other in others for tool in other.tools}
+    return _calls([*others, row]) <= MOST_CALLS and names.isdisjoint(tool["name"] for tool in row.tools)
+
+
+def _calls(rows: Sequence[Example]) -> int:
+    return sum(len(row.target_calls) for row in rows)
 
 
 def _distinct(rows: Sequence[Example]) -> list[Example]:
@@ -319,12 +331,14 @@ def _distinct(rows: Sequence[Example]) -> list[Example]:
 
 def _joined(rows: Sequence[Example], chance: random.Random) -> Example:
     """One row that asks for all the calls, in order; a single row stays as it is."""
-    return functools.reduce(lambda one, other: _pair(one, other, chance), rows)
+    joined, *others = rows
+    for number, other in enumerate(others, 1):
+        joined = _pair(joined, other, chance.choice(_JOINED if number == len(others) else _GOING_ON))
+    return joined
 
 
-def _pair(one: Example, other: Example, chance: random.Random) -> Example:
+def _pair(one: Example, other: Example, pattern: str) -> Example:
     first, second = (row.prompt[-1]["content"] for row in (one, other))
-    pattern = chance.choice(_JOINED)
     if pattern.endswith(", {1}") and second[1:2].islower():
         second = second[0].lower() + second[1:]  # it goes on in the middle of a sentence
     tools = [*one.tools, *(tool for tool in other.tools if tool["name"] not in {each["name"] for each in one.tools})]

@@ -35,6 +35,7 @@ ENVIRONMENT = {
 }
 FLASHINFER_SAMPLER = "VLLM_USE_FLASHINFER_SAMPLER"
 OWN_PROCESS = "VLLM_ENABLE_V1_MULTIPROCESSING"
+USERS_CHOICE = os.environ.get(OWN_PROCESS)  # read now: engines of others set it, and leave it so
 COMPILATION = {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}
 WORKSPACE = 4 * 2**30
 """Bytes of a share left for activations, captured graphs and CUDA itself; an estimate, on the large side."""
@@ -174,14 +175,15 @@ def _in_this_process() -> Iterator[None]:
     import torch.distributed
 
     has_joined = torch.distributed.is_available() and torch.distributed.is_initialized()
-    if has_joined or OWN_PROCESS in os.environ:
-        yield
-        return
-    os.environ[OWN_PROCESS] = "0"
+    before = os.environ.get(OWN_PROCESS)
+    os.environ[OWN_PROCESS] = USERS_CHOICE or ("1" if has_joined else "0")
     try:
         yield
     finally:
-        del os.environ[OWN_PROCESS]
+        if before is None:
+            del os.environ[OWN_PROCESS]
+        else:
+            os.environ[OWN_PROCESS] = before
 
 
 def _cache_bytes(folder: Path, share: float) -> int | None:

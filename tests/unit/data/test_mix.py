@@ -404,6 +404,8 @@ def test_held_out_calls_are_held_out_without_their_tool_too(folder: Folder) -> N
         len(near) == summary_of(dataset)["mix"]["heldout_near_misses"] == summary_of(dataset)["sources"][1]["derived"]
     )
     assert len(near) == 4
+    tally = summary_of(dataset)["sources"][1]
+    assert tally["kept"] + tally["twice"] == len(held)
 
 
 def test_a_near_miss_without_room_is_not_held_out(folder: Folder) -> None:

@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -301,16 +302,50 @@ def test_functions_with_one_request_are_joined_with_others():
     assert all([tool["name"] for tool in row.tools] == [call.name for call in row.target_calls] for row in rows)
 
 
-def test_a_request_for_several_calls_is_joined_with_those_of_other_functions():
-    several = rows_of({"a": written("fa", "Rome", "Oslo")}, parallel_share=1.0, seed=1)
-    again = replace(several[0], id="again")
-    assert len(several[0].target_calls) == 2
-    (first, *rest) = rows_of({"a": [again, several[0]], "b": written("fb", "Lima")}, parallel_share=1.0, seed=1)
-    joined = rest[-1] if rest else first
+def several(name, *cities):
+    """A row of one request for a call each."""
+    (row,) = rows_of(
+        {"a": written(name, *cities)}, parallel_share=1.0, seed=next(n for n in range(99) if joins(n, cities))
+    )
+    return row
 
-    assert calls_of([joined]) == [[("fa", "Rome"), ("fa", "Oslo"), ("fb", "Lima")]]
-    assert [tool["name"] for tool in joined.tools] == ["fa", "fb"]
-    assert joined.kind == "parallel"
+
+def joins(seed, cities):
+    return len(rows_of({"a": written("f", *cities)}, parallel_share=1.0, seed=seed)) == 1
+
+
+def test_a_request_for_several_calls_is_joined_with_those_of_other_functions():
+    two, other = several("fa", "Rome", "Oslo"), several("fa", "Kiel", "Graz")
+    rows = rows_of({"a": [two, other], "b": written("fb", "Lima")}, parallel_share=1.0, seed=1)
+
+    assert sorted(map(len, calls_of(rows))) == [2, 3]
+    assert calls_of(rows)[0] == [("fa", "Kiel"), ("fa", "Graz")]
+    assert calls_of(rows)[1] == [("fa", "Rome"), ("fa", "Oslo"), ("fb", "Lima")]
+    assert [tool["name"] for tool in rows[1].tools] == ["fa", "fb"]
+    assert rows[1].kind == "parallel"
+
+
+def test_rows_of_many_calls_or_of_functions_of_one_name_are_not_joined():
+    four, two = several("fa", *CITIES[:4]), several("fb", *CITIES[:2])
+    assert sorted(map(len, calls_of(rows_of({"a": [four], "b": [two]}, parallel_share=1.0, seed=1)))) == [2, 4]
+    assert [
+        len(calls) for calls in calls_of(rows_of({"a": [four], "b": written("fb", "Rome")}, parallel_share=1.0, seed=1))
+    ] == [5]
+    alike = {"a": written("fa", "Rome"), "b": written("fa", "Oslo")}
+    assert [len(calls) for calls in calls_of(rows_of(alike, parallel_share=1.0, seed=1))] == [1, 1]
+
+
+def test_first_is_said_once():
+    many = {f"{n}": written(f"f{n}", CITIES[n % 6]) for n in range(200)}
+    texts = [row.prompt[0]["content"] for row in rows_of(many, parallel_share=1.0, seed=2)]
+    assert max(text.count("First: ") for text in texts) == 1
+
+
+def test_three_and_four_calls_are_asked_for_more_often_than_two():
+    tools = [{**TOOL, "name": f"f{n}"} for n in range(300)]
+    counts = Counter(wish.calls for wish in wishes(tools, parallel_share=1.0, seed=1))
+    assert counts.keys() == {2, 3, 4}
+    assert counts[3] > counts[2] < counts[4]
 
 
 def test_joined_rows_have_two_to_four_calls():

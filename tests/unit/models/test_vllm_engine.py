@@ -88,18 +88,24 @@ def test_nothing_is_reported_or_looked_up_and_stdout_stays_clean(
     assert os.environ["VLLM_LOGGING_STREAM"] == "ext://sys.stderr"
 
 
-@pytest.mark.parametrize(("joined", "set_before", "own"), [(False, None, "0"), (True, None, None), (False, "1", "1")])
+@pytest.mark.parametrize(("joined", "users", "own"), [(False, None, "0"), (True, None, "1"), (False, "1", "1")])
+@pytest.mark.parametrize("left_by_others", [None, "0"])
 def test_the_engine_runs_in_this_process_unless_that_has_joined_others_or_the_user_says_no(
-    joined: bool, set_before: str | None, own: str | None, tiny_student: Path, monkeypatch: pytest.MonkeyPatch
+    joined: bool,
+    users: str | None,
+    own: str,
+    left_by_others: str | None,
+    tiny_student: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fake = install(monkeypatch, lambda *_: [3])
-    if set_before is not None:
-        monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", set_before)
-    VllmEngine(tiny_student, max_model_len=64)  # an engine before says nothing of the next one
+    monkeypatch.setattr("star_edge.models.vllm_engine.USERS_CHOICE", users)
     monkeypatch.setattr("torch.distributed.is_initialized", lambda: joined)
+    if left_by_others is not None:
+        monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", left_by_others)
     VllmEngine(tiny_student, max_model_len=64)
     assert fake.own_process == own
-    assert os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") == set_before
+    assert os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") == left_by_others
 
 
 def test_the_quick_start_compiles_nothing_and_takes_the_older_runner(
@@ -124,6 +130,7 @@ def test_what_vllm_cannot_load_is_one_line(tiny_student: Path, monkeypatch: pyte
     with pytest.raises(ModelError, match=r"vLLM cannot load it \(Engine core failed\)") as caught:
         VllmEngine(tiny_student, max_model_len=64)
     assert "\n" not in str(caught.value)
+    assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in os.environ
 
 
 def test_a_missing_vllm_names_the_extra(tiny_student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
