@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, TypeAlias
 
-from star_edge.contracts import Example, Message, Tool
+from star_edge.contracts import Example, Tool
 from star_edge.data.draws import draws
+from star_edge.data.rewriting import with_arguments, with_clause
+from star_edge.data.spoken import percentages
 
 _STATES = {
     "AZ": "Arizona", "CA": "California", "CO": "Colorado", "FL": "Florida", "GA": "Georgia", "HI": "Hawaii",
@@ -188,11 +190,10 @@ def _with_country(city: str) -> str:
 _RATE = r"(percentage|(interest|tax|discount|growth|inflation|return)[_ ]?rate)"
 # By its name, or as the first thing that its description says: others are what a percentage is taken of.
 _ABOUT_PERCENT = re.compile(rf"^\w*(percent|{_RATE})|^\w+: (the |an? )?(\w+ ){{0,2}}?{_RATE}\b", re.IGNORECASE)
-_PERCENTAGE = re.compile(r"(?<![\d.,-])(\d+(?:\.\d+)?) ?(?:%|percent\b)", re.IGNORECASE)
 
 
 def _is_said_in_percent(value: float, said: str) -> bool:
-    return 0 < value <= 100 and any(float(found) == value for found in _PERCENTAGE.findall(said))
+    return 0 < value <= 100 and value in percentages(said)
 
 
 _ABOUT_CITY = re.compile(r"city|town|\b(locat\w*|locality|destination|origin\w*|place|where)\b", re.IGNORECASE)
@@ -269,9 +270,14 @@ def formatted(example: Example, *, share: float, seed: int) -> Example:
     forms = dict(form for tool in example.tools for form in _drawn_forms(example, tool, rng))
     if not forms:
         return example
+
+    def written(function: str, parameter: str, value: Any) -> Any:
+        form = forms.get((function, parameter))
+        return value if form is None else form.write(value)
+
     return dataclasses.replace(
         example,
-        messages=tuple(_message(message, forms) for message in example.messages),
+        messages=tuple(with_arguments(message, written) for message in example.messages),
         tools=tuple(_tool(tool, forms, rng) for tool in example.tools),
     )
 
@@ -341,20 +347,4 @@ def _tool(tool: Tool, forms: Forms, rng: random.Random) -> Tool:
 
 
 def _described(schema: Mapping[str, Any], form: Form, rng: random.Random) -> dict[str, Any]:
-    clause = rng.choice(form.clauses)
-    words = schema["description"].rstrip()
-    return {**schema, "description": words.removesuffix(".") + clause + ("." if words.endswith(".") else "")}
-
-
-def _message(message: Message, forms: Forms) -> Message:
-    if not message.get("tool_calls"):
-        return message
-    return {**message, "tool_calls": [_call(call, forms) for call in message["tool_calls"]]}
-
-
-def _call(call: Mapping[str, Any], forms: Forms) -> dict[str, Any]:
-    arguments = {
-        name: forms[call["name"], name].write(value) if (call["name"], name) in forms else value
-        for name, value in call["arguments"].items()
-    }
-    return {**call, "arguments": arguments}
+    return {**schema, "description": with_clause(schema["description"], rng.choice(form.clauses))}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 _STEM = 4  # letters by which two forms of a word are taken for one
+_PERCENTAGE = re.compile(r"(?<![\d.,-])(\d+(?:\.\d+)?) ?(?:%|percent\b)", re.IGNORECASE)
 _CODE = re.compile(r"[A-Za-z]{1,3}")
 _NUMBER_WORDS = (
     "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
@@ -25,6 +26,11 @@ def can_be_read(value: Any, request: str) -> bool:
     up to three letters and truth values cannot be looked for.
     """
     return all(_is_verbatim(leaf, request) or _is_likely(leaf, request) for leaf in _leaves(value))
+
+
+def percentages(text: str) -> set[float]:
+    """The numbers that a text says in percent: 5.8 for "5.8 %" and for "5.8 percent"."""
+    return {float(found) for found in _PERCENTAGE.findall(text)}
 
 
 def is_said(value: Any, request: str) -> bool:
@@ -58,8 +64,7 @@ def _spoken_numbers(request: str) -> set[float]:
     numbers, words = _numbers(request), _letters(request)
     for each in (_NUMBER_WORDS, _MONTHS):
         numbers |= {float(number) for number, word in enumerate(each, 1) if word in words}
-    shares = re.findall(r"(\d+(?:\.\d+)?) ?(?:%|percent\b)", request, re.IGNORECASE)
-    numbers |= {round(float(share) / 100, 9) for share in shares}
+    numbers |= {round(share / 100, 9) for share in percentages(request)}
     if re.search(r"(?<![a-z])p\.?m\b|afternoon|evening|tonight|o'clock", request, re.IGNORECASE):
         numbers |= {number + 12 for number in numbers if number < 12}
     if re.search(r"(?<![a-z])[ap]\.?m\b|o'clock|midnight|zero", request, re.IGNORECASE):

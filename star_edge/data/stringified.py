@@ -9,17 +9,16 @@ import dataclasses
 import json
 import random
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
-from star_edge.contracts import Example, Message, Tool
+from star_edge.contracts import Example, Tool
 from star_edge.data.draws import draws
+from star_edge.data.rewriting import with_arguments, with_clause
 
 _TYPES = frozenset({"integer", "number", "boolean", "array", "object"})
 # Another rule (enum, default, a range) would not hold for the string, and the keys of an object would be lost.
 _PLAIN_KEYS = frozenset({"type", "description", "items"})
 _CLAUSES = (", as a JSON {type} in a string", " (JSON {type} in string representation)", ", written as text: {type}")
-Names: TypeAlias = Mapping[str, frozenset[str]]
-"""Function -> its parameters that are strings now."""
 
 
 def stringified(example: Example, *, share: float, seed: int) -> Example:
@@ -38,9 +37,13 @@ def stringified(example: Example, *, share: float, seed: int) -> Example:
     names = {tool["name"]: _convertible(tool) for tool in example.tools}
     if not any(names.values()):
         return example
+
+    def written(function: str, parameter: str, value: Any) -> Any:
+        return _text(value) if parameter in names.get(function, ()) else value
+
     return dataclasses.replace(
         example,
-        messages=tuple(_message(message, names) for message in example.messages),
+        messages=tuple(with_arguments(message, written) for message in example.messages),
         tools=tuple(_tool(tool, names[tool["name"]], rng) for tool in example.tools),
     )
 
@@ -73,23 +76,7 @@ def _tool(tool: Tool, names: frozenset[str], rng: random.Random) -> Tool:
 
 
 def _described(schema: Mapping[str, Any], clause: str) -> dict[str, Any]:
-    words = schema["description"].rstrip()
-    end = "." if words.endswith(".") else ""
-    return {"type": "string", "description": words.removesuffix(".") + clause.format(type=schema["type"]) + end}
-
-
-def _message(message: Message, names: Names) -> Message:
-    if not message.get("tool_calls"):
-        return message
-    return {
-        **message,
-        "tool_calls": [_call(call, names.get(call["name"], frozenset())) for call in message["tool_calls"]],
-    }
-
-
-def _call(call: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
-    arguments = {name: _text(value) if name in names else value for name, value in call["arguments"].items()}
-    return {**call, "arguments": arguments}
+    return {"type": "string", "description": with_clause(schema["description"], clause.format(type=schema["type"]))}
 
 
 def _text(value: Any) -> str:

@@ -25,7 +25,7 @@ from star_edge.teacher.engine_rollout import Engine, sample_by_engine
 from star_edge.teacher.labels import read_labels
 from star_edge.teacher.rollout import sample
 from star_edge.teacher.scoring import Scorer
-from star_edge.teacher.shards import CacheRow, ShardEntry, read_shard, shard_entry, write_shard
+from star_edge.teacher.shards import CacheRow, read_shard, shard_entry, write_shard
 
 CACHE = "cache.json"
 SETTINGS = "settings.json"
@@ -100,21 +100,20 @@ def build(
     Args:
         engine: holds the teacher's weights and draws its completions; without one `loaded` draws them.
         labelled: further rows, whose own answers are its completions.
-
-    Raises: DataError: the template refuses a labelled row.
+    Raises:
+        DataError: the template refuses a labelled row.
         TeacherCacheError: `out` holds shards of another build, or cannot be written.
     """
     progress = or_quiet(progress)
     named = [[(e.id, hash_json(e.messages)) for e in rows] for rows in (examples, labelled)]
-    settings = hash_json([SCHEMA, fingerprint, config, seed, *named])
-    _claim(out, settings)
+    _claim(out, hash_json([SCHEMA, fingerprint, config, seed, *named]))
     parts = [(False, part) for part in _parts(examples, config.rows_per_shard // config.rollouts)]
     parts += [(True, part) for part in _parts(labelled, config.rows_per_shard)]
     scorer = Scorer(loaded, top_k=config.top_k) if engine is not None or labelled else None
-    entries: list[ShardEntry] = []
-    top_k = min(config.top_k, vocabulary_size(codec.tokenizer))
+    vocabulary = vocabulary_size(codec.tokenizer)
+    top_k = min(config.top_k, vocabulary)
     for number, (is_labelled, part) in enumerate(parts):
-        path = out / f"shard-{number:05d}.safetensors"
+        path = _shard(out, number)
         if not path.exists():
             what = f"teacher cache, part {number + 1} of {len(parts)}"
             if scorer is not None and is_labelled:
@@ -126,12 +125,11 @@ def build(
             else:
                 rollouts = sample(loaded, codec, part, config, seed=seed, progress=progress, what=what)
             write_shard(path, list(rollouts), top_k)
-        entries.append(shard_entry(path))
     cache = _finish(
         out,
-        entries,
+        len(parts),
         fingerprint=fingerprint,
-        vocabulary=vocabulary_size(codec.tokenizer),
+        vocabulary=vocabulary,
         prompts=len(examples),
         labels=len(labelled),
         top_k=top_k,
@@ -141,8 +139,13 @@ def build(
     return cache
 
 
-def _finish(out: Path, entries: Sequence[ShardEntry], *, top_k: int, **told: Any) -> TeacherCache:
+def _shard(out: Path, number: int) -> Path:
+    return out / f"shard-{number:05d}.safetensors"
+
+
+def _finish(out: Path, shards: int, *, top_k: int, **told: Any) -> TeacherCache:
     """Say what is in the shards, which makes them a cache; `told` is written as it is given."""
+    entries = [shard_entry(_shard(out, number)) for number in range(shards)]
     rows, positions = sum(entry.rows for entry in entries), sum(entry.positions for entry in entries)
     manifest = {"schema": SCHEMA, **told, "rows": rows, "positions": positions, "top_k": top_k, "shards": entries}
     write_atomic(out / CACHE, json.dumps(plain(manifest), indent=1) + "\n")

@@ -347,6 +347,26 @@ def test_rows_with_strings_for_other_values_are_counted_and_written_so(folder: F
     assert 10 < sum(isinstance(value, str) for value in values) == summary_of(dataset)["mix"]["stringified_rows"] < 30
 
 
+@pytest.mark.parametrize("share", ["format_share", "string_share", "mask_share"])
+def test_what_is_done_to_a_row_is_counted_apart(folder: Folder, share: str) -> None:
+    dim = tool("dim", "Dim the lamp.", day="Which day")
+    dim["parameters"]["properties"]["level"] = {"type": "integer", "description": "How bright"}
+    rows = [
+        with_call(row(f"dim-{n}", f"Dim it to {n} on May {n}.", tools=(dim,)), level=n, day=f"2020-05-{n:02}")
+        for n in range(4, 30)
+    ]
+    source = folder.write("a.jsonl", rows)
+    counted = {"format_share": "formatted_rows", "string_share": "stringified_rows", "mask_share": "masked_rows"}
+    alone = summary_of(folder.build(source, mix=MixConfig(rows=20, **{share: 1.0})))["mix"]  # type: ignore[arg-type]
+    every = summary_of(folder.build(source, mix=MixConfig(rows=20, **dict.fromkeys(counted, 1.0))))["mix"]  # type: ignore[arg-type]
+
+    assert {name: alone[name] for name in counted.values()} == {
+        **dict.fromkeys(counted.values(), 0),
+        counted[share]: 20,
+    }
+    assert {name: every[name] for name in counted.values()} == dict.fromkeys(counted.values(), 20)
+
+
 def with_call(example: Example, **arguments: Any) -> Example:
     """The row, answered by a call of its first tool."""
     call = {"name": example.tools[0]["name"], "arguments": arguments}
