@@ -119,6 +119,8 @@ def _watch(run: Run, *, is_rl: bool = False) -> Any:
         return None
     if is_rl and config.every_rl_steps is not None:
         config = replace(config, every_steps=config.every_rl_steps)
+    if config.every_steps is None:
+        return None
     examples = _examples(run, "heldout")
     # Before a supervised stage the model has learnt nothing that could be lost, and its rambling takes long.
     return lambda loaded, out: Watch(config, examples, run.progress, loaded, out, scores_start=is_rl)
@@ -391,7 +393,9 @@ def _warmup_config(recipe: Recipe) -> Any:
 
 def _supervised_watch(recipe: Recipe) -> Any:
     """The watch without what Sim-RL alone heeds, so that changing it trains no teacher again."""
-    return recipe.watch and replace(recipe.watch, every_rl_steps=None, max_reward_drop=None, min_entropy=None)
+    if recipe.watch is None or recipe.watch.every_steps is None:
+        return None
+    return replace(recipe.watch, every_rl_steps=None, max_reward_drop=None, min_entropy=None)
 
 
 STAGES: tuple[Stage, ...] = (

@@ -221,6 +221,8 @@ class SimRlConfig:
     max_resamples: rounds in which groups outside are drawn anew; then the step takes what there is.
     use_vllm: vLLM samples; otherwise the trainer does.
     vllm_memory_share: share of the GPU's memory that vLLM takes beside the trainer when `use_vllm` is true.
+    vllm_compile: vLLM beside the trainer compiles the model when it starts, as it does by itself: faster sampling for a
+        start that is longer by some twenty seconds. False captures graphs of decoding alone.
     vllm_server: `host:port` of a vLLM server on other GPUs, which samples instead.
     save_every: steps between the saves that a killed stage goes on from.
     precision: as in an optimizer section, for losses; sampling on a CPU stays float32.
@@ -244,6 +246,7 @@ class SimRlConfig:
     max_resamples: int = 4
     use_vllm: bool = False
     vllm_memory_share: float = 0.3
+    vllm_compile: bool = True
     vllm_server: str | None = None
     save_every: int = 50
     precision: Precision = "auto"
@@ -261,7 +264,7 @@ class SimRlConfig:
 class WatchConfig:
     """A slice of the held-out rows scored while a stage trains: the best weights are kept, a collapse stops the stage.
 
-    every_steps: steps from one score to the next.
+    every_steps: steps from one score to the next; null leaves supervised stages unwatched.
     every_rl_steps: the same in Sim-RL, whose steps take longer; null for `every_steps`.
     rows: held-out rows that are scored, always the same.
     max_new_tokens: longest answer; a longer one is cut, and wrong.
@@ -273,7 +276,7 @@ class WatchConfig:
     min_entropy: in Sim-RL, least entropy of the policy in nats a token; null switches the limit off.
     """
 
-    every_steps: int = 20
+    every_steps: int | None = 20
     every_rl_steps: int | None = None
     rows: int = 128
     max_new_tokens: int = 256

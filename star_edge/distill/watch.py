@@ -47,6 +47,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     `answer` may be replaced by something faster that has the model's present weights.
 
     Args:
+        config: how often and how much; `every_steps` is set.
         examples: the dev split; an even slice of `config.rows` of them is asked, always the same.
         loaded: the model in training, with its tokenizer and template.
         out: the stage's folder.
@@ -108,7 +109,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Score when it is time, and stop on a collapse."""
-        if state.global_step % self._config.every_steps == 0:
+        if self._config.every_steps is not None and state.global_step % self._config.every_steps == 0:
             self._score(state)
             if reason := self._collapse():
                 self._stop(control, reason)

@@ -167,6 +167,23 @@ class VllmEngine:
 
 
 @contextmanager
+def nothing_compiled() -> Iterator[None]:
+    """Engines that other code makes meanwhile start as ours do: TRL has no setting for what its engine compiles."""
+    import vllm
+
+    usual = vllm.LLM.__init__
+
+    def start(llm: Any, *args: Any, **settings: Any) -> None:
+        usual(llm, *args, **{"compilation_config": COMPILATION} | settings)
+
+    vllm.LLM.__init__ = start
+    try:
+        yield
+    finally:
+        vllm.LLM.__init__ = usual
+
+
+@contextmanager
 def _in_this_process() -> Iterator[None]:
     """An engine that is made meanwhile runs in this process, unless that has joined others or the user says no.
 

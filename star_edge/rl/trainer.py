@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from star_edge.distill.training import (
 )
 from star_edge.distill.watch import MakeWatch
 from star_edge.errors import RuntimeMissing, TrainingError
-from star_edge.models.vllm_engine import prepare_environment
+from star_edge.models.vllm_engine import nothing_compiled, prepare_environment
 from star_edge.progress import Progress, or_quiet
 from star_edge.rl.groups import PromptRow
 from star_edge.rl.grpo import SimRlTrainer
@@ -63,15 +64,17 @@ def run_sim_rl(
         prepare_environment()
     loaded = load_trainable(policy, tuning, seed=seed)
     codec = ChatCodec(loaded.tokenizer, loaded.template)
+    starts_engine = config.use_vllm and config.vllm_server is None
     try:
-        trainer = SimRlTrainer(
-            loaded,
-            config,
-            progress=or_quiet(progress),
-            args=grpo_arguments(config, out, rows=len(examples), device=device, seed=seed),
-            reward_funcs=[trl_reward(config.reward)],
-            train_dataset=Dataset.from_list([prompt_row(codec, example) for example in examples]),
-        )
+        with nothing_compiled() if starts_engine and not config.vllm_compile else nullcontext():
+            trainer = SimRlTrainer(
+                loaded,
+                config,
+                progress=or_quiet(progress),
+                args=grpo_arguments(config, out, rows=len(examples), device=device, seed=seed),
+                reward_funcs=[trl_reward(config.reward)],
+                train_dataset=Dataset.from_list([prompt_row(codec, example) for example in examples]),
+            )
     except OSError as error:
         if config.vllm_server is None:
             raise
@@ -80,12 +83,7 @@ def run_sim_rl(
             "sim_rl.vllm_server out"
         ) from error
     watching = watch and watch(loaded, out)
-    if (
-        watching is not None
-        and config.use_vllm
-        and config.vllm_server is None
-        and trainer.accelerator.num_processes == 1
-    ):
+    if watching is not None and starts_engine and trainer.accelerator.num_processes == 1:
         watching.answer = trainer.greedy_texts
     run_to_end(trainer, out, what=stage, progress=or_quiet(progress), watch=watching)
     if config.vllm_server is not None and trainer.is_world_process_zero():

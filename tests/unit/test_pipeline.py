@@ -415,3 +415,33 @@ def test_rows_that_sim_rl_lacks_are_missed_before_the_teacher_trains(
     run = SimpleNamespace(recipe=loaded().recipe, checkpoint=lambda *names: None)
     with pytest.raises(TrainingError, match="leave no row"):
         pipeline._warmup(run, tmp_path)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("every_steps", "every_rl_steps", "supervised", "rl"),
+    [(20, None, 20, 20), (20, 5, 20, 5), (None, 5, None, 5), (None, None, None, None)],
+)
+def test_supervised_stages_and_sim_rl_are_watched_as_often_as_each_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    every_steps: int | None,
+    every_rl_steps: int | None,
+    supervised: int | None,
+    rl: int | None,
+) -> None:
+    monkeypatch.setattr(pipeline, "_examples", lambda run, part: [])
+    monkeypatch.setattr("star_edge.distill.watch.Watch", lambda config, *_, **__: config)
+    config = WatchConfig(every_steps=every_steps, every_rl_steps=every_rl_steps)
+    run = SimpleNamespace(recipe=replace(loaded().recipe, watch=config), progress=None)
+    for is_rl, expected in ((False, supervised), (True, rl)):
+        make = pipeline._watch(run, is_rl=is_rl)  # type: ignore[arg-type]
+        assert (make and make(None, tmp_path).every_steps) == expected
+
+
+def test_a_watch_over_sim_rl_alone_is_no_setting_of_supervised_stages() -> None:
+    def key(rows: int, every_steps: int | None) -> object:
+        watch = WatchConfig(rows=rows, every_steps=every_steps)
+        return pipeline._warmup_config(replace(loaded().recipe, watch=watch))
+
+    assert key(5, None) == key(6, None) == pipeline._warmup_config(replace(loaded().recipe, watch=None))
+    assert key(5, 20) != key(6, 20)

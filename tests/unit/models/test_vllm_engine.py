@@ -11,7 +11,7 @@ from fake_vllm import install
 
 from star_edge.errors import ModelError, RuntimeMissing
 from star_edge.models.folder import stop_token_ids
-from star_edge.models.vllm_engine import Completion, VllmEngine
+from star_edge.models.vllm_engine import COMPILATION, Completion, VllmEngine, nothing_compiled
 
 
 def test_completions_come_prompt_by_prompt_with_the_token_that_ended_them(
@@ -115,6 +115,21 @@ def test_the_quick_start_compiles_nothing_and_takes_the_older_runner(
     VllmEngine(tiny_student, max_model_len=64)
     assert fake.loaded["compilation_config"] == {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}
     assert os.environ["VLLM_USE_V2_MODEL_RUNNER"] == "0"
+
+
+def test_engines_of_other_code_compile_nothing_while_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    class LLM:
+        def __init__(self, model: str, **settings: object) -> None:
+            self.settings = settings
+
+    fake = install(monkeypatch, lambda *_: [3])
+    monkeypatch.setattr(fake, "LLM", LLM)
+    with nothing_compiled():
+        assert LLM("folder", seed=1).settings == {"seed": 1, "compilation_config": COMPILATION}
+        assert LLM("folder", compilation_config=3).settings == {"compilation_config": 3}
+    with pytest.raises(ValueError, match="full"), nothing_compiled():
+        raise ValueError("full")
+    assert LLM("folder").settings == {}
 
 
 def test_closing_ends_the_engine_once(tiny_student: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from fake_vllm import install
 from safetensors.torch import load_file
 
 from star_edge.contracts import Checkpoint, Example, SimRlConfig, TuningConfig, WatchConfig
@@ -13,6 +14,7 @@ from star_edge.distill.watch import Watch
 from star_edge.errors import RuntimeMissing, TrainingError
 from star_edge.evaluate.scores import judge
 from star_edge.models.load import load
+from star_edge.models.vllm_engine import COMPILATION
 from star_edge.progress import Progress, or_quiet
 
 pytest.importorskip("trl", reason="trl is not installed: pip install 'star-edge[train]'")
@@ -379,6 +381,36 @@ def test_a_watch_asks_the_vllm_beside_the_trainer(student, examples, tmp_path, r
     if beside:
         tokenizer = load(student, device="cpu").tokenizer
         assert texts == [tokenizer.decode([5] * (1 + place % 3)) for place in range(len(examples))] * 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "compiles"),
+    [
+        ({"use_vllm": True}, True),
+        ({"use_vllm": True, "vllm_compile": False}, False),
+        ({"vllm_server": "10.0.0.2:8001", "vllm_compile": False}, True),  # which has started already
+    ],
+)
+def test_the_vllm_beside_the_trainer_compiles_nothing_when_told_so(
+    student, examples, tmp_path, rewards, monkeypatch, settings, compiles
+):
+    class LLM:
+        def __init__(self, **given):
+            self.given = given
+
+    class Engine(FakeServer):
+        def __init__(self, **given):
+            super().__init__(**given)
+            made.append(LLM().given)
+
+    made = []
+    fake = install(monkeypatch, lambda *_: [3])
+    monkeypatch.setattr(fake, "LLM", LLM)
+    monkeypatch.setattr(module, "find_spec", lambda name: name)
+    monkeypatch.setattr("trl.trainer.grpo_trainer.VLLMGeneration", Engine)
+    run(student, examples, tmp_path, **settings)
+    assert made == [{} if compiles else {"compilation_config": COMPILATION}]
+    assert LLM().given == {}
 
 
 def test_a_server_that_does_not_answer_is_one_line(student, examples, tmp_path, monkeypatch):
