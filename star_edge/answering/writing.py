@@ -1,7 +1,7 @@
 """Rows for functions that have none, written by a model (`star_edge.data.written` has the prompts and the checks).
 
-rows.jsonl is written last, behind rows.dev.jsonl with the held-out ones. `star_edge.answering.samples` keeps the
-completions beside it, those of the way back in rows.read-back.jsonl.
+rows.jsonl is written last, behind rows.dev.jsonl with the held-out ones and rows.prompts.jsonl with requests alone.
+`star_edge.answering.samples` keeps the completions beside it, those of the way back in rows.read-back.jsonl.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from pathlib import Path
 from star_edge.answering.samples import Drawing, Sample, SamplingConfig, drawing
 from star_edge.contracts import Example, Tool
 from star_edge.data.draws import draws
-from star_edge.data.rows import write_examples
+from star_edge.data.rows import write_examples, write_prompts
 from star_edge.data.written import (
     Shot,
     Wish,
     asking,
+    read_request,
     read_written,
     reading,
     reads_back,
@@ -33,7 +34,8 @@ from star_edge.progress import Progress
 @dataclass(frozen=True, slots=True)
 class Written:
     """What became of the samples. functions: those with a row, held out or not. without_room: those whose prompt is too
-    long for the model's context. kept: samples that passed the checks and came back the same."""
+    long for the model's context. kept: samples that passed the checks and came back the same. prompts: requests of
+    others, which are there without an answer."""
 
     rows: int
     heldout_rows: int
@@ -41,6 +43,7 @@ class Written:
     samples: int
     kept: int
     without_room: int
+    prompts: int
 
 
 def write_rows(
@@ -52,6 +55,7 @@ def write_rows(
     *,
     parallel_share: float,
     heldout_share: float = 0.0,
+    prompts_too: bool = False,
     limit: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -61,33 +65,44 @@ def write_rows(
     Args:
         examples: rows to show; those with one request and one call are used.
         heldout_share: of the functions, drawn by their names, whose rows are held out in a file of their own.
+        prompts_too: write a file of requests whose arguments were not kept, of functions that are not held out.
         Others: as `drawing` and `rows_of` have them.
     Raises:
         DataError: no row can be shown, or none comes of it; the samples stay.
-        StarEdgeError: as `drawing`, and a file of held-out rows that is there already.
+        StarEdgeError: as `drawing`, and a file of held-out rows or of prompts that is there already.
     """
     shots = shots_of(examples)
     if not shots:
         raise DataError("no row of --like has one request that one call of a short function answers; give other rows")
-    dev = out.with_suffix(".dev.jsonl")
-    if heldout_share and dev.exists() and not force:
-        raise ArtifactError(f"{dev}: is there already, where held-out rows go; choose another --out, or --force")
+    dev, alone = out.with_suffix(".dev.jsonl"), out.with_suffix(".prompts.jsonl")
+    for path, what, wanted in ((dev, "held-out rows", heldout_share), (alone, "prompts", prompts_too)):
+        if wanted and path.exists() and not force:
+            raise ArtifactError(f"{path}: is there already, where {what} go; choose another --out, or --force")
     asked = {wish.id: wish for wish in wishes(tools, parallel_share=parallel_share, seed=config.seed)}
     prompts = [asking(wish, shots, seed=config.seed) for wish in asked.values()]
     with drawing(model, config, out, force=force, progress=progress) as opened:
         samples = opened.samples(prompts, limit=limit)
         found = _read_back(asked, samples, shots, config, opened, made_of=hash_json(prompts))
-    rows, heldout = (
-        rows_of(side, parallel_share=parallel_share, seed=config.seed)
-        for side in _sides(asked, found, heldout_share, config.seed)
-    )
+    trained_on, held_out = _sides(asked, found, heldout_share, config.seed)
+    rows, heldout = (rows_of(side, parallel_share=parallel_share, seed=config.seed) for side in (trained_on, held_out))
+    unanswered = _requests(asked, samples, trained_on) if prompts_too else []
     kept = [len(each) for each in found.values()]
     full = sum(not any(sample["tokens"] or sample["stopped"] for sample in drawn) for drawn in samples.values())
-    done = Written(len(rows), len(heldout), sum(map(bool, kept)), len(found) * config.samples, sum(kept), full)
+    done = Written(
+        rows=len(rows),
+        heldout_rows=len(heldout),
+        functions=sum(map(bool, kept)),
+        samples=len(found) * config.samples,
+        kept=sum(kept),
+        without_room=full,
+        prompts=len(unanswered),
+    )
     if not rows:
         raise DataError(f"{out}: {_why_no_row(done, len(found))}")
     if heldout_share:
         write_examples(dev, heldout)
+    if prompts_too:
+        write_prompts(alone, unanswered)
     write_examples(out, rows)
     return done
 
@@ -130,6 +145,25 @@ def _sides(
         {name: rows for name, rows in found.items() if name not in held},
         {name: rows for name, rows in found.items() if name in held},
     )
+
+
+def _requests(
+    asked: Mapping[str, Wish], samples: Mapping[str, Sequence[Sample]], kept: Mapping[str, Sequence[Example]]
+) -> list[Example]:
+    """Requests of samples that were not kept, for the functions of `kept`; of a function each once."""
+    requests: list[Example] = []
+    for name, rows in kept.items():
+        said = {_request(row) for row in rows}
+        for number, sample in enumerate(samples[name]):
+            row = read_request(asked[name], sample["text"], f"{name}-{number}") if sample["stopped"] else None
+            if row is not None and _request(row) not in said:
+                said.add(_request(row))
+                requests.append(row)
+    return requests
+
+
+def _request(row: Example) -> str:
+    return str(row.prompt[-1]["content"]).casefold()
 
 
 def _readable(wish: Wish, samples: Sequence[Sample]) -> list[Example]:

@@ -239,7 +239,8 @@ def label(prompts: Path, model: str, out: Path, limit: int | None, force: bool, 
     if as_json:
         echo_json(done)
         return
-    click.echo(f"{out}  {done.rows} rows; {done.disagreed} without agreement, {done.without_room} too long")
+    too_long = f", {done.without_room} too long" if done.without_room else ""
+    click.echo(f"{out}  {done.rows} rows; {done.disagreed} without agreement{too_long}")
     click.echo("next: name the file under data.train of a recipe", err=True)
 
 
@@ -261,6 +262,11 @@ def label(prompts: Path, model: str, out: Path, limit: int | None, force: bool, 
     type=click.FloatRange(0.0, 1.0, max_open=True),
     help="Share of the functions whose rows go to OUT's name with .dev before its suffix, to measure on.",
 )
+@click.option(
+    "--prompts-too",
+    is_flag=True,
+    help="Write requests whose arguments were not kept to OUT's name with .prompts before its suffix.",
+)
 @json_option
 @verbose_option
 def write(
@@ -270,6 +276,7 @@ def write(
     out: Path,
     parallel_share: float,
     heldout_share: float,
+    prompts_too: bool,
     limit: int | None,
     force: bool,
     as_json: bool,
@@ -301,6 +308,7 @@ def write(
         out,
         parallel_share=parallel_share,
         heldout_share=heldout_share,
+        prompts_too=prompts_too,
         limit=limit,
         force=force,
         progress=Progress(),
@@ -310,11 +318,13 @@ def write(
         return
     too_long = f", {done.without_room} functions too long" if done.without_room else ""
     heldout = f" and {done.heldout_rows} held-out rows" if heldout_share else ""
+    alone = f"; {done.prompts} requests without an answer" if prompts_too else ""
     click.echo(
         f"{out}  {done.rows} rows{heldout} of {done.functions} functions; "
-        f"{done.kept} of {done.samples} samples kept{too_long}"
+        f"{done.kept} of {done.samples} samples kept{too_long}{alone}"
     )
-    click.echo("next: name the file under data.train of a recipe", err=True)
+    also = ", and the one of requests under data.unlabelled" if prompts_too else ""
+    click.echo(f"next: name the file under data.train of a recipe{also}", err=True)
 
 
 @data.command()

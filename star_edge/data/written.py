@@ -150,8 +150,8 @@ def _arguments(shot: Shot) -> str:
     return "".join(f"Arguments: {_json(arguments)}\n" for arguments in shot.calls)
 
 
-def _prompt(id: str, text: str) -> Example:
-    return Example(id, SOURCE, ({"role": "user", "content": text}, {"role": "assistant", "content": ""}), ())
+def _prompt(id: str, text: str, tools: Sequence[Tool] = ()) -> Example:
+    return Example(id, SOURCE, ({"role": "user", "content": text}, {"role": "assistant", "content": ""}), tuple(tools))
 
 
 def _drawn(shots: Sequence[Shot], id: str, calls: int, seed: int) -> list[Shot]:
@@ -177,7 +177,7 @@ def read_written(wish: Wish, text: str, id: str) -> Example | None:
     said = _PERSON.match(text, end)
     if len(found) != wish.calls or said is None or text[said.end() :].strip():
         return None
-    request = said.group(1).strip().strip('"')
+    request = _said(said)
     calls = [_meant(arguments, request, wish.tool) for arguments in found]
     if len({_json(arguments) for arguments in calls}) < len(calls) or not _is_natural(request, wish.tool["name"]):
         return None
@@ -187,6 +187,17 @@ def read_written(wish: Wish, text: str, id: str) -> Example | None:
         if not all(can_be_read(value, request) for value in arguments.values()):
             return None
     return _row(id, request, [{"name": wish.tool["name"], "arguments": arguments} for arguments in calls], [wish.tool])
+
+
+def read_request(wish: Wish, text: str, id: str) -> Example | None:
+    """The request of a completion of `asking`, whatever its arguments are worth; None where no person would say it."""
+    said = _PERSON.search(text)
+    request = _said(said) if said else ""
+    return _prompt(id, request, [wish.tool]) if _is_natural(request, wish.tool["name"]) else None
+
+
+def _said(person: re.Match[str]) -> str:
+    return person.group(1).strip().strip('"')
 
 
 def _meant(arguments: Mapping[str, Any], request: str, tool: Tool) -> dict[str, Any]:

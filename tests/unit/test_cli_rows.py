@@ -129,7 +129,7 @@ def test_vllm_without_a_gpu_is_refused_in_words_of_options_that_are_there(
 def test_functions_without_room_are_told_where_there_are_any(
     without_room: int, end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = Written(rows=2, heldout_rows=0, functions=2, samples=9, kept=4, without_room=without_room)
+    done = Written(rows=2, heldout_rows=0, functions=2, samples=9, kept=4, without_room=without_room, prompts=0)
     monkeypatch.setattr("star_edge.answering.writing.write_rows", lambda *_, **__: done)
     rows, tools = write(tmp_path / "rows.jsonl", WRAPPED), write(tmp_path / "tools.jsonl", TOOL["function"])
     given = [str(tools), "--like", str(rows), "--model", "none", "--out", str(tmp_path / "out.jsonl")]

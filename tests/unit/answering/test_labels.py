@@ -191,7 +191,7 @@ def test_command_labels_a_file_of_prompts(scripted: type[Scripted], tiny_student
     )
 
     assert result.exit_code == 0, result.output
-    assert result.stdout == f"{out}  4 rows; 0 without agreement, 0 too long\n"
+    assert result.stdout == f"{out}  4 rows; 0 without agreement\n"
     assert len(read_examples(out)) == 4
 
 

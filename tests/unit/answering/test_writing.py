@@ -17,7 +17,8 @@ from star_edge.answering import samples
 from star_edge.cli import main
 from star_edge.contracts import Example
 from star_edge.data.chat import ChatCodec
-from star_edge.data.rows import read_examples, write_examples
+from star_edge.data.normalise import read_unlabelled
+from star_edge.data.rows import read_examples, read_prompts, write_examples
 from star_edge.data.written import wishes
 from star_edge.models.load import load_tokenizer, read_template
 from star_edge.models.sampling import Sample
@@ -113,6 +114,7 @@ def test_a_row_for_every_function_and_the_command_goes_on(files: Path, tiny_stud
         "samples": 9,
         "kept": 6,
         "without_room": 0,
+        "prompts": 0,
     }
     assert (Writer.asked, Writer.read) == (3, 6)
     rows = read_examples(files / "out.jsonl")
@@ -182,6 +184,37 @@ def test_a_file_in_the_place_of_held_out_rows_is_left_alone(files: Path, tiny_st
     assert "out.dev.jsonl: is there already" in result.stderr
     assert (files / "out.dev.jsonl").read_text() == "mine"
     assert write(files, tiny_student).exit_code == 0  # without held-out rows it is not in the way
+
+
+def test_requests_whose_arguments_were_not_kept_become_prompts(files: Path, tiny_student: Path) -> None:
+    """Of a function each once, and none that a row of it has: the writer says the same three times."""
+    Writer.misread = "b"
+    result = write(files, tiny_student, "--parallel-share", "0", "--prompts-too")
+    assert result.exit_code == 0, result.output
+    assert "4 of 9 samples kept; 1 requests without an answer" in result.stdout
+    assert "under data.unlabelled" in result.stderr
+    (prompt,) = read_prompts(files / "out.prompts.jsonl")
+    assert (prompt.id, [tool["name"] for tool in prompt.tools]) == ("written-1-forecast_b-0", ["forecast_b"])
+    assert [message["role"] for message in prompt.prompt] == ["user"]
+    assert "kind" not in json.loads((files / "out.prompts.jsonl").read_text())
+    assert len(read_unlabelled(files / "out.prompts.jsonl")[0]) == 1
+
+
+def test_no_prompt_is_of_a_function_that_is_held_out(files: Path, tiny_student: Path) -> None:
+    settings = ["--parallel-share", "0", "--heldout-share", "0.5"]
+    assert write(files, tiny_student, *settings).exit_code == 0
+    held = {call.name for row in read_examples(files / "out.dev.jsonl") for call in row.target_calls}
+    Writer.misread = min(held)[-1]
+    assert write(files, tiny_student, *settings, "--prompts-too", "--force").exit_code == 0
+    assert not read_prompts(files / "out.prompts.jsonl")
+
+
+def test_a_file_in_the_place_of_prompts_is_left_alone(files: Path, tiny_student: Path) -> None:
+    (files / "out.prompts.jsonl").write_text("mine")
+    result = write(files, tiny_student, "--prompts-too")
+    assert result.exit_code == 1
+    assert "out.prompts.jsonl: is there already, where prompts go" in result.stderr
+    assert (files / "out.prompts.jsonl").read_text() == "mine"
 
 
 def test_one_request_asks_for_several_calls_of_a_function(files: Path, tiny_student: Path) -> None:

@@ -11,6 +11,7 @@ from star_edge.data.written import (
     Wish,
     asking,
     fits,
+    read_request,
     read_written,
     reading,
     reads_back,
@@ -360,3 +361,25 @@ def test_without_a_share_every_distinct_call_is_a_row():
     assert [row.target_calls[0].arguments["city"] for row in rows] == ["Rome", "Oslo"]
     odd = rows_of({"a": written("fa", "Rome")}, parallel_share=1.0, seed=1)
     assert [row.kind for row in odd] == ["single"]
+
+
+@pytest.mark.parametrize(
+    ("text", "request_text"),
+    [
+        (said({"city": "Rome"}, '"Weather of Paris today"'), "Weather of Paris today"),
+        ("Arguments: {broken\nPerson: Weather of Rome today\n\nFunction: {}\nPerson: News?", "Weather of Rome today"),
+        ("Person: Weather of Rome today", "Weather of Rome today"),
+        (said({"city": "Rome"}, "Would you like to know the weather of Rome?"), None),
+        (said({"city": "Rome"}, "get_forecast of Rome today"), None),
+        (said({"city": "Rome"}, "Rome"), None),
+        (said({"city": "Rome"}, ""), None),
+        ("Arguments: {}", None),
+    ],
+)
+def test_a_request_needs_no_arguments_and_is_what_a_person_says(text, request_text):
+    found = read_request(Wish(TOOL, "a", ("city",)), text, "a-1")
+    if request_text is None:
+        assert found is None
+    else:
+        assert (found.id, found.tools, found.kind, found.target_calls) == ("a-1", (TOOL,), "", ())
+        assert found.prompt == ({"role": "user", "content": request_text},)
