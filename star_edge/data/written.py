@@ -210,11 +210,21 @@ def _meant(arguments: Mapping[str, Any], request: str, tool: Tool) -> dict[str, 
 
 
 def reads_back(row: Example, text: str) -> bool:
-    """Whether a completion of `reading` has the row's calls in any order, defaults of optional parameters aside."""
+    """Whether a completion of `reading` has the row's calls in any order, defaults of optional parameters aside.
+
+    A default that the request says and the row lacks is not aside: the label would teach to leave out what was said.
+    """
     found, end = _argument_lines(text)
     if text[end:].strip():
         return False
-    tool = row.tools[0]
+    tool, request = row.tools[0], row.prompt[0]["content"]
+    labelled = [call.arguments for call in row.target_calls]
+    if any(
+        _is_default(name, value, tool) and is_said(value, request) and not any(name in each for each in labelled)
+        for arguments in found
+        for name, value in arguments.items()
+    ):
+        return False
     told = [ToolCall(tool["name"], _without_defaults(arguments, tool)) for arguments in found]
     meant = [ToolCall(tool["name"], _without_defaults(call.arguments, tool)) for call in row.target_calls]
     return same_calls(told, meant)
@@ -333,10 +343,10 @@ def _calls(rows: Sequence[Example]) -> int:
 
 
 def _distinct(rows: Sequence[Example]) -> list[Example]:
-    """One row a call: several ways to say the same teach little."""
+    """One row a call, whatever its case: several ways to say the same teach little."""
     found: dict[str, Example] = {}
     for row in rows:
-        found.setdefault(_json([dict(call.arguments) for call in row.target_calls]), row)
+        found.setdefault(_json([dict(call.arguments) for call in row.target_calls]).casefold(), row)
     return list(found.values())
 
 

@@ -161,6 +161,12 @@ def test_a_default_that_is_said_may_come_back_or_not():
     assert [reads_back(made, f"Arguments: {answer}") for answer in answers] == [True, True, False]
 
 
+def test_a_label_without_a_default_that_is_said_does_not_come_back():
+    made = read_written(Wish(TOOL, "a", ("city",)), said({"city": "Rome"}, "Rome for the next 3 days"), "a")
+    answers = ('{"city": "Rome"}', '{"city": "Rome", "days": 3}')
+    assert [reads_back(made, f"Arguments: {answer}") for answer in answers] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("text", "arguments"),
     [
@@ -357,7 +363,7 @@ def test_joined_rows_have_two_to_four_calls():
 
 
 def test_without_a_share_every_distinct_call_is_a_row():
-    rows = rows_of({"a": written("fa", "Rome", "Rome", "Oslo")}, parallel_share=0.0, seed=1)
+    rows = rows_of({"a": written("fa", "Rome", "Rome", "rome", "Oslo")}, parallel_share=0.0, seed=1)
     assert [row.target_calls[0].arguments["city"] for row in rows] == ["Rome", "Oslo"]
     odd = rows_of({"a": written("fa", "Rome")}, parallel_share=1.0, seed=1)
     assert [row.kind for row in odd] == ["single"]
