@@ -62,6 +62,11 @@ def check_values(recipe: Recipe, label: str) -> None:
             raise RecipeError(f"recipe {label}: {name}.{problem}")
     if recipe.student.chat_template == "student":
         raise RecipeError(f"recipe {label}: student.chat_template is student; that is for the teacher, choose another")
+    if recipe.watch is not None and recipe.watch.every_steps is None and recipe.watch.every_rl_steps is None:
+        raise RecipeError(
+            f"recipe {label}: watch.every_steps and watch.every_rl_steps are null, so that nothing is watched; "
+            "set one of them, or watch to null"
+        )
     if recipe.cache.labels and recipe.cache.prompts is None:
         raise RecipeError(
             f"recipe {label}: cache.labels is {recipe.cache.labels}, but cache.prompts is null and asks for every row; "

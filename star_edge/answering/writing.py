@@ -13,7 +13,7 @@ from pathlib import Path
 from star_edge.answering.samples import Drawing, Sample, SamplingConfig, drawing
 from star_edge.contracts import Example, Tool
 from star_edge.data.draws import draws
-from star_edge.data.rows import write_examples, write_prompts
+from star_edge.data.rows import as_prompts, json_lines, to_row, write_examples
 from star_edge.data.written import (
     Shot,
     Wish,
@@ -27,8 +27,10 @@ from star_edge.data.written import (
     wishes,
 )
 from star_edge.errors import ArtifactError, DataError
-from star_edge.manifest import hash_json
-from star_edge.progress import Progress
+from star_edge.manifest import hash_json, write_atomic
+from star_edge.progress import Progress, or_quiet
+
+IN_THE_WAY = "is there already, and rows or prompts go there; choose another --out, or --force"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +76,14 @@ def write_rows(
     shots = shots_of(examples)
     if not shots:
         raise DataError("no row of --like has one request that one call of a short function answers; give other rows")
-    dev, alone = out.with_suffix(".dev.jsonl"), out.with_suffix(".prompts.jsonl")
-    for path, what, wanted in ((dev, "held-out rows", heldout_share), (alone, "prompts", prompts_too)):
-        if wanted and path.exists() and not force:
-            raise ArtifactError(f"{path}: is there already, where {what} go; choose another --out, or --force")
+    dev, alone = files_beside(out)
+    wanted = {dev: heldout_share > 0, alone: prompts_too}
+    has_begun = out.with_suffix(".samples.jsonl").exists()  # then a killed run of ours may have written them
+    for path, is_wanted in wanted.items():
+        if path.exists() and is_wanted and not force and not has_begun:
+            raise ArtifactError(f"{path}: {IN_THE_WAY}")
+        if path.exists() and not is_wanted:
+            or_quiet(progress).line(f"  {path}: is of another run and stays as it is")
     asked = {wish.id: wish for wish in wishes(tools, parallel_share=parallel_share, seed=config.seed)}
     prompts = [asking(wish, shots, seed=config.seed) for wish in asked.values()]
     with drawing(model, config, out, force=force, progress=progress) as opened:
@@ -99,12 +105,20 @@ def write_rows(
     )
     if not rows:
         raise DataError(f"{out}: {_why_no_row(done, len(found))}")
-    if heldout_share:
-        write_examples(dev, heldout)
-    if prompts_too:
-        write_prompts(alone, unanswered)
+    beside = {dev: heldout, alone: as_prompts(unanswered)}
+    texts = {path: json_lines(map(to_row, beside[path])) for path in beside if wanted[path]}
+    for path, text in texts.items():
+        if path.exists() and not force and path.read_text(encoding="utf-8") != text:
+            raise ArtifactError(f"{path}: {IN_THE_WAY}")
+    for path, text in texts.items():
+        write_atomic(path, text)
     write_examples(out, rows)
     return done
+
+
+def files_beside(out: Path) -> tuple[Path, Path]:
+    """Where held-out rows and requests without an answer go."""
+    return out.with_suffix(".dev.jsonl"), out.with_suffix(".prompts.jsonl")
 
 
 def _why_no_row(done: Written, functions: int) -> str:

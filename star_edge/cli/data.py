@@ -139,9 +139,9 @@ def mix(recipe: str, out: Path, overrides: tuple[str, ...], force: bool, as_json
 
 
 def _refuse_own_input(out: Path, *inputs: Path) -> None:
-    """Raises: click.UsageError: `--out` is a file that is read, which `--force` would write over."""
+    """Raises: click.UsageError: what `--out` makes is a file that is read, which `--force` would write over."""
     if out.resolve() in {path.resolve() for path in inputs}:
-        raise click.UsageError(f"--out {out} is a file that this command reads; choose another")
+        raise click.UsageError(f"--out writes to {out}, a file that this command reads; choose another")
 
 
 def _read_all(files: Iterable[Path]) -> list[Example]:
@@ -293,13 +293,14 @@ def write(
     Example:
       star-edge data write tools.jsonl.gz --like rows.jsonl.gz --model models/big.gguf --out written.jsonl
     """
-    _refuse_own_input(out, tools, *examples)
     prepare_process()
     from star_edge.answering.samples import SamplingConfig
-    from star_edge.answering.writing import write_rows
+    from star_edge.answering.writing import files_beside, write_rows
     from star_edge.data.tool_pool import read_tool_pool
     from star_edge.progress import Progress
 
+    for path in (out, *files_beside(out)):
+        _refuse_own_input(path, tools, *examples)
     done = write_rows(
         read_tool_pool(tools).tools,
         _read_all(examples),

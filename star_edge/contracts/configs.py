@@ -221,8 +221,8 @@ class SimRlConfig:
     max_resamples: rounds in which groups outside are drawn anew; then the step takes what there is.
     use_vllm: vLLM samples; otherwise the trainer does.
     vllm_memory_share: share of the GPU's memory that vLLM takes beside the trainer when `use_vllm` is true.
-    vllm_compile: vLLM beside the trainer compiles the model when it starts, as it does by itself: faster sampling for a
-        start that is longer by some twenty seconds. False captures graphs of decoding alone.
+    vllm_compile: vLLM beside the trainer compiles the model when it starts, as it does by itself; false starts it
+        sooner, with graphs of decoding alone.
     vllm_server: `host:port` of a vLLM server on other GPUs, which samples instead.
     save_every: steps between the saves that a killed stage goes on from.
     precision: as in an optimizer section, for losses; sampling on a CPU stays float32.

@@ -58,7 +58,12 @@ def write_examples(path: Path, examples: Iterable[Example]) -> None:
 
 def write_prompts(path: Path, examples: Iterable[Example]) -> None:
     """As `write_examples`, without the last turn of each row."""
-    write_examples(path, (dataclasses.replace(example, messages=example.prompt) for example in examples))
+    write_examples(path, as_prompts(examples))
+
+
+def as_prompts(examples: Iterable[Example]) -> list[Example]:
+    """Rows without their last turns, as they stand on disk."""
+    return [dataclasses.replace(example, messages=example.prompt) for example in examples]
 
 
 def read_prompts(path: Path) -> list[Example]:

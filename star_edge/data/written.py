@@ -12,6 +12,7 @@ import hashlib
 import json
 import random
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,6 +36,7 @@ SHORTEST_REQUEST, LONGEST_REQUEST = 12, 400
 OPTIONAL_SHARE = 0.4  # of optional parameters that a request mentions: where all are, a reader learns to fill all
 _ANSWER = re.compile(r"\s*Arguments\b[^:{\n]*:\s*(?=\{)")  # some models write "Arguments for get_weather:"
 _PERSON = re.compile(r"\s*Person:\s*(\S[^\n]*)")
+_PERSON_LINE = re.compile(r"^[ \t]*Person:\s*(\S[^\n]*)", re.MULTILINE)
 _OFFERED = re.compile(
     r"\b(would|do|did) you (like|want|need|prefer|care)\b|\byou(['’]d| would) like\b|\b(help|assist) you\b|"
     r"\byou want\b|\byour request\b|^(sure|yes|ok|okay|sorry|i['’]m sorry|here (is|are))\b",
@@ -179,7 +181,7 @@ def read_written(wish: Wish, text: str, id: str) -> Example | None:
         return None
     request = _said(said)
     calls = [_meant(arguments, request, wish.tool) for arguments in found]
-    if len({_json(arguments) for arguments in calls}) < len(calls) or not _is_natural(request, wish.tool["name"]):
+    if len({_key([arguments]) for arguments in calls}) < len(calls) or not _is_natural(request, wish.tool["name"]):
         return None
     for arguments in calls:
         if not arguments.keys() <= set(wish.parameters) or not fits(arguments, wish.tool["parameters"]):
@@ -191,7 +193,7 @@ def read_written(wish: Wish, text: str, id: str) -> Example | None:
 
 def read_request(wish: Wish, text: str, id: str) -> Example | None:
     """The request of a completion of `asking`, whatever its arguments are worth; None where no person would say it."""
-    said = _PERSON.search(text)
+    said = _PERSON_LINE.search(text, _argument_lines(text)[1])
     request = _said(said) if said else ""
     return _prompt(id, request, [wish.tool]) if _is_natural(request, wish.tool["name"]) else None
 
@@ -212,18 +214,15 @@ def _meant(arguments: Mapping[str, Any], request: str, tool: Tool) -> dict[str, 
 def reads_back(row: Example, text: str) -> bool:
     """Whether a completion of `reading` has the row's calls in any order, defaults of optional parameters aside.
 
-    A default that the request says and the row lacks is not aside: the label would teach to leave out what was said.
+    A default that was read because the request says it, and that the row has less often, is not aside: the label would
+    teach to leave out what was said.
     """
     found, end = _argument_lines(text)
     if text[end:].strip():
         return False
     tool, request = row.tools[0], row.prompt[0]["content"]
-    labelled = [call.arguments for call in row.target_calls]
-    if any(
-        _is_default(name, value, tool) and is_said(value, request) and not any(name in each for each in labelled)
-        for arguments in found
-        for name, value in arguments.items()
-    ):
+    said = Counter(name for arguments in found for name, value in arguments.items() if is_said(value, request))
+    if said - Counter(name for call in row.target_calls for name in call.arguments):
         return False
     told = [ToolCall(tool["name"], _without_defaults(arguments, tool)) for arguments in found]
     meant = [ToolCall(tool["name"], _without_defaults(call.arguments, tool)) for call in row.target_calls]
@@ -346,8 +345,12 @@ def _distinct(rows: Sequence[Example]) -> list[Example]:
     """One row a call, whatever its case: several ways to say the same teach little."""
     found: dict[str, Example] = {}
     for row in rows:
-        found.setdefault(_json([dict(call.arguments) for call in row.target_calls]).casefold(), row)
+        found.setdefault(_key([call.arguments for call in row.target_calls]), row)
     return list(found.values())
+
+
+def _key(calls: Sequence[Mapping[str, Any]]) -> str:
+    return _json([dict(arguments) for arguments in calls]).casefold()
 
 
 def _joined(rows: Sequence[Example], chance: random.Random) -> Example:

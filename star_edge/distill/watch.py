@@ -47,7 +47,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     `answer` may be replaced by something faster that has the model's present weights.
 
     Args:
-        config: how often and how much; `every_steps` is set.
+        config: how often and how much; with `every_steps` null at the end alone.
         examples: the dev split; an even slice of `config.rows` of them is asked, always the same.
         loaded: the model in training, with its tokenizer and template.
         out: the stage's folder.

@@ -99,7 +99,7 @@ def test_what_is_read_is_never_written_over(verb: str, tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["data", verb, *given, "--model", "none", "--out", str(rows), "--force"])
 
     assert result.exit_code == 2
-    assert "is a file that this command reads; choose another" in result.stderr
+    assert "a file that this command reads; choose another" in result.stderr
     assert (rows.read_text(), tools.read_text()) == before
 
     missing, there = [str(tmp_path / "none.jsonl"), *given[1:]], write(tmp_path / "out.jsonl", "old")

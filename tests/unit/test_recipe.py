@@ -134,6 +134,10 @@ def test_mistakes_are_one_line_with_place_and_remedy(minimal: Path, extra: str, 
         ("data.mix={rows: 9, mask_share: 1.5}", "data.mix.mask_share is 1.5; it must be between 0 and 1"),
         ("data.mix={rows: 0}", "data.mix.rows is 0; it must be above 0"),
         ("cache.labels=5", "cache.prompts is null and asks for every row; set cache.prompts"),
+        (
+            "watch={every_steps: null}",
+            "watch.every_steps and watch.every_rl_steps are null, so that nothing is watched",
+        ),
     ],
 )
 def test_bad_overrides_are_refused(minimal: Path, override: str, message: str) -> None:

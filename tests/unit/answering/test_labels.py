@@ -195,6 +195,17 @@ def test_command_labels_a_file_of_prompts(scripted: type[Scripted], tiny_student
     assert len(read_examples(out)) == 4
 
 
+def test_prompts_without_room_are_told_where_there_are_any(
+    tiny_student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, out = tmp_path / "prompts.jsonl", tmp_path / "rows.jsonl"
+    file.write_text(json.dumps({"messages": list(PROMPTS[0].prompt), "tools": list(PROMPTS[0].tools)}) + "\n")
+    done = Labelled(rows=0, disagreed=1, without_room=3)
+    monkeypatch.setattr("star_edge.answering.labels.label", lambda *_, **__: done)
+    result = CliRunner().invoke(main, ["data", "label", str(file), "--model", str(tiny_student), "--out", str(out)])
+    assert result.stdout == f"{out}  0 rows; 1 without agreement, 3 too long\n"
+
+
 def test_command_refuses_rows_that_have_an_answer(tiny_student: Path, tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     answered = requests(1)[0]

@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import fake_vllm
 import pytest
 from click.testing import CliRunner, Result
 
-from star_edge.answering import samples
+from star_edge.answering import samples, writing
 from star_edge.cli import main
 from star_edge.contracts import Example
 from star_edge.data.chat import ChatCodec
@@ -205,16 +206,79 @@ def test_no_prompt_is_of_a_function_that_is_held_out(files: Path, tiny_student: 
     assert write(files, tiny_student, *settings).exit_code == 0
     held = {call.name for row in read_examples(files / "out.dev.jsonl") for call in row.target_calls}
     Writer.misread = min(held)[-1]
-    assert write(files, tiny_student, *settings, "--prompts-too", "--force").exit_code == 0
+    for file in files.glob("out.read-back.*"):
+        file.unlink()
+    result = write(files, tiny_student, *settings, "--prompts-too", "--force", "--json")
+    assert json.loads(result.stdout)["kept"] == 4
     assert not read_prompts(files / "out.prompts.jsonl")
+
+
+def test_a_request_that_is_cut_short_or_differs_by_case_from_a_row_is_no_prompt(
+    files: Path, tiny_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the three samples the first two make a row; the third is other words."""
+    answer = Writer.answer
+    settings = ("--parallel-share", "0", "--prompts-too", "--force")
+
+    def prompts(request: str, stopped: bool, seed: int) -> set[str]:
+        def other(self: Writer, text: str) -> Any:
+            if "Oslo" not in text:
+                return answer(self, text)
+            return replace(answer(self, text.replace("How will it be in Rome?", request)), stopped=stopped)
+
+        monkeypatch.setattr(Writer, "answer", other)
+        assert write(files, tiny_student, *settings, "--seed", str(seed)).exit_code == 0
+        return {row.prompt[0]["content"] for row in read_prompts(files / "out.prompts.jsonl")}
+
+    assert prompts("What of the weather?", stopped=True, seed=1) == {"What of the weather?"}
+    assert not prompts("What of the weather?", stopped=False, seed=2)
+    assert not prompts("HOW WILL IT BE IN ROME?", stopped=True, seed=3)
 
 
 def test_a_file_in_the_place_of_prompts_is_left_alone(files: Path, tiny_student: Path) -> None:
     (files / "out.prompts.jsonl").write_text("mine")
     result = write(files, tiny_student, "--prompts-too")
     assert result.exit_code == 1
-    assert "out.prompts.jsonl: is there already, where prompts go" in result.stderr
+    assert "out.prompts.jsonl: is there already" in result.stderr
     assert (files / "out.prompts.jsonl").read_text() == "mine"
+    assert write(files, tiny_student).exit_code == 0  # without prompts it is not in the way
+
+
+def test_files_beside_the_rows_that_are_not_made_anew_are_told(files: Path, tiny_student: Path) -> None:
+    assert write(files, tiny_student, "--parallel-share", "0", "--prompts-too").exit_code == 0
+    result = write(files, tiny_student, "--parallel-share", "0", "--force")
+    assert "out.prompts.jsonl: is of another run and stays as it is" in result.stderr
+    assert "out.dev.jsonl" not in result.stderr
+
+
+def test_a_kill_between_the_files_is_gone_on_from(
+    files: Path, tiny_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(path: Path, rows: object) -> None:
+        raise KeyboardInterrupt
+
+    settings = ("--parallel-share", "0", "--heldout-share", "0.5", "--prompts-too")
+    with monkeypatch.context() as patched:
+        patched.setattr(writing, "write_examples", killed)
+        assert write(files, tiny_student, *settings).exit_code != 0
+    assert (files / "out.dev.jsonl").exists()
+    assert (files / "out.prompts.jsonl").exists()
+    assert not (files / "out.jsonl").exists()
+    assert write(files, tiny_student, *settings).exit_code == 0
+    assert Writer.asked == 3
+    # Another's file is seen although samples are there.
+    (files / "out.jsonl").unlink()
+    (files / "out.dev.jsonl").write_text("mine")
+    assert "out.dev.jsonl: is there already" in write(files, tiny_student, *settings).stderr
+    assert not (files / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize(("name", "more"), [("out.dev.jsonl", "--force"), ("out.prompts.jsonl", "--force")])
+def test_no_file_that_is_read_is_written_over(files: Path, tiny_student: Path, name: str, more: str) -> None:
+    (files / "rows.jsonl").rename(files / name)
+    result = write(files, tiny_student, "--prompts-too", "--heldout-share", "0.5", more, like=name)
+    assert result.exit_code == 2
+    assert f"{name}, a file that this command reads" in result.stderr
 
 
 def test_one_request_asks_for_several_calls_of_a_function(files: Path, tiny_student: Path) -> None:

@@ -167,6 +167,24 @@ def test_a_label_without_a_default_that_is_said_does_not_come_back():
     assert [reads_back(made, f"Arguments: {answer}") for answer in answers] == [True, False]
 
 
+@pytest.mark.parametrize(("days", "same"), [(("", ', "days": 3'), True), ((', "days": 3', ', "days": 3'), False)])
+def test_a_default_that_is_said_of_several_calls_is_in_as_many(days, same):
+    made = read_written(
+        Wish(TOOL, "a", ("city", "days"), 2),
+        'Arguments: {"city": "Rome"}\nArguments: {"city": "Oslo", "days": 3}\nPerson: 3 days in Rome and 3 in Oslo',
+        "a",
+    )
+    answer = "\n".join(
+        f'Arguments: {{"city": "{city}"{more}}}' for city, more in zip(("Rome", "Oslo"), days, strict=True)
+    )
+    assert reads_back(made, answer) is same
+
+
+def test_calls_that_differ_by_case_alone_are_not_several():
+    text = 'Arguments: {"city": "Rome"}\nArguments: {"city": "rome"}\nPerson: Weather of Rome and rome'
+    assert read_written(Wish(TOOL, "a", ("city",), 2), text, "a") is None
+
+
 @pytest.mark.parametrize(
     ("text", "arguments"),
     [
@@ -375,6 +393,8 @@ def test_without_a_share_every_distinct_call_is_a_row():
         (said({"city": "Rome"}, '"Weather of Paris today"'), "Weather of Paris today"),
         ("Arguments: {broken\nPerson: Weather of Rome today\n\nFunction: {}\nPerson: News?", "Weather of Rome today"),
         ("Person: Weather of Rome today", "Weather of Rome today"),
+        (said({"city": "Contact Person: John at noon"}, "Weather of Rome today"), "Weather of Rome today"),
+        ('Arguments: {\n  "city": "First Person: a novel of our times",\n}', None),
         (said({"city": "Rome"}, "Would you like to know the weather of Rome?"), None),
         (said({"city": "Rome"}, "get_forecast of Rome today"), None),
         (said({"city": "Rome"}, "Rome"), None),

@@ -371,7 +371,7 @@ def test_a_watch_asks_the_vllm_beside_the_trainer(student, examples, tmp_path, r
     def watch(loaded, out):
         return Watch(WatchConfig(every_steps=1, max_new_tokens=7), examples, or_quiet(None), loaded, out)
 
-    config = replace(CONFIG, use_vllm=beside, vllm_server=None if beside else "10.0.0.2:8001")
+    config = replace(CONFIG, use_vllm=True, vllm_server=None if beside else "10.0.0.2:8001")
     module.run_sim_rl(config, LORA, student, examples, tmp_path, stage="sim-rl", device="cpu", seed=1, watch=watch)
     server = FakeServer.last
     greedy = [given for copies, given in server.asked if copies == 1]
@@ -388,7 +388,7 @@ def test_a_watch_asks_the_vllm_beside_the_trainer(student, examples, tmp_path, r
     [
         ({"use_vllm": True}, True),
         ({"use_vllm": True, "vllm_compile": False}, False),
-        ({"vllm_server": "10.0.0.2:8001", "vllm_compile": False}, True),  # which has started already
+        ({"use_vllm": True, "vllm_server": "10.0.0.2:8001", "vllm_compile": False}, True),  # which has started already
     ],
 )
 def test_the_vllm_beside_the_trainer_compiles_nothing_when_told_so(
