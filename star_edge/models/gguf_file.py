@@ -86,22 +86,22 @@ class GgufFile:
             reason = f"{error}" if isinstance(error, _CutShort) else "its header makes no sense"
             raise ModelError(f"{path}: GGUF file is cut short or damaged ({reason}); fetch it again") from None
 
-    def tensor(self, name: str) -> NDArray[np.float32]:
-        """One tensor, dequantised."""
+    def tensor(self, name: str, *, step: int = 1) -> NDArray[np.float32]:
+        """One tensor, dequantised; of its first dimension every `step`-th entry."""
         record = self.tensors[name]
         raw = np.frombuffer(self._bytes, np.uint8, record.size_bytes, record.offset)
         if record.type == gguf.GGMLQuantizationType.F32:
-            return raw.view("<f4").reshape(record.shape)
+            return raw.view("<f4").reshape(record.shape)[::step]
         if record.type == gguf.GGMLQuantizationType.F16:
-            return raw.view("<f2").reshape(record.shape).astype(np.float32)
-        rows = raw.reshape(*record.shape[:-1], -1)
+            return raw.view("<f2").reshape(record.shape)[::step].astype(np.float32)
+        rows = raw.reshape(*record.shape[:-1], -1)[::step]
         try:
             values: NDArray[np.float32] = gguf.dequantize(rows, record.type)
         except NotImplementedError:
             raise ModelError(
                 f"{self.path}: {name} is stored as {record.type.name}, which cannot be unpacked; use a Q8_0 or F16 file"
             ) from None
-        return values.reshape(record.shape)
+        return values.reshape(-1, *record.shape[1:])
 
     # ------------------------------------------------------------------------------------------------- header
 

@@ -14,7 +14,7 @@ from tiny_gguf import F32, rewrite
 
 from star_edge.contracts import Checkpoint, ModelConfig
 from star_edge.errors import ModelError
-from star_edge.models import gguf_convert
+from star_edge.models import gguf_convert, gguf_header
 from star_edge.models.folder import CONFIG, GENERATION_CONFIG, tokenizer_fingerprint
 from star_edge.models.gguf_convert import convert, unpermute
 from star_edge.models.gguf_file import GgufFile
@@ -141,6 +141,23 @@ def test_exact_copy_in_float32_must_be_exact(llama_gguf: Path, tmp_path: Path) -
     tensors = {EMBEDDING: (embedding, F32), HEAD: (embedding * 1.01, F32)}
     convert(rewrite(llama_gguf, tmp_path / "x.gguf", tensors=tensors), tmp_path / "out")
     assert config(tmp_path / "out")["tie_word_embeddings"] is False
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_of_many_rows_a_sample_is_compared(
+    llama_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """All of a few rows; of many every so-and-so-many-th, first and last part alike."""
+    embedding = GgufFile(llama_gguf).tensor(EMBEDDING)
+    monkeypatch.setattr(gguf_header, "TIE_SAMPLE", len(embedding) // step)
+    compared = []
+    errors = gguf_header.row_errors
+    monkeypatch.setattr(gguf_header, "row_errors", lambda *rows: compared.append(len(rows[0])) or errors(*rows))
+    half = embedding.copy()
+    half[len(half) // 2 :] *= -1
+    file = rewrite(llama_gguf, tmp_path / "x.gguf", tensors={EMBEDDING: (embedding, F32), HEAD: (half, F32)})
+    assert not gguf_header.is_tied(GgufFile(file))
+    assert compared == [-(-len(embedding) // step)]
 
 
 # --------------------------------------------------------------------------------------------------------- shards

@@ -60,6 +60,7 @@ def test_tensors_read_as_the_gguf_packages_own_reader_reads_them(path: Path, nam
     assert (found.shape, found.dtype) == (SHAPE, np.float32)
     assert (file.tensors[name].shape, file.tensors[name].offset) == (SHAPE, expected.data_offset)
     np.testing.assert_array_equal(found, gguf.dequantize(expected.data, expected.tensor_type))
+    np.testing.assert_array_equal(file.tensor(name, step=3), found[::3])
 
 
 def test_bits_per_weight_count_the_scales(path: Path) -> None:
