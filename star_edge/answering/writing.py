@@ -78,12 +78,7 @@ def write_rows(
         raise DataError("no row of --like has one request that one call of a short function answers; give other rows")
     dev, alone = files_beside(out)
     wanted = {dev: heldout_share > 0, alone: prompts_too}
-    has_begun = out.with_suffix(".samples.jsonl").exists()  # then a killed run of ours may have written them
-    for path, is_wanted in wanted.items():
-        if path.exists() and is_wanted and not force and not has_begun:
-            raise ArtifactError(f"{path}: {IN_THE_WAY}")
-        if path.exists() and not is_wanted:
-            or_quiet(progress).line(f"  {path}: is of another run and stays as it is")
+    _look_beside(out, wanted, force=force, progress=or_quiet(progress))
     asked = {wish.id: wish for wish in wishes(tools, parallel_share=parallel_share, seed=config.seed)}
     prompts = [asking(wish, shots, seed=config.seed) for wish in asked.values()]
     with drawing(model, config, out, force=force, progress=progress) as opened:
@@ -106,12 +101,7 @@ def write_rows(
     if not rows:
         raise DataError(f"{out}: {_why_no_row(done, len(found))}")
     beside = {dev: heldout, alone: as_prompts(unanswered)}
-    texts = {path: json_lines(map(to_row, beside[path])) for path in beside if wanted[path]}
-    for path, text in texts.items():
-        if path.exists() and not force and path.read_text(encoding="utf-8") != text:
-            raise ArtifactError(f"{path}: {IN_THE_WAY}")
-    for path, text in texts.items():
-        write_atomic(path, text)
+    _write_beside({path: beside[path] for path in beside if wanted[path]}, force=force)
     write_examples(out, rows)
     return done
 
@@ -119,6 +109,26 @@ def write_rows(
 def files_beside(out: Path) -> tuple[Path, Path]:
     """Where held-out rows and requests without an answer go."""
     return out.with_suffix(".dev.jsonl"), out.with_suffix(".prompts.jsonl")
+
+
+def _look_beside(out: Path, wanted: Mapping[Path, bool], *, force: bool, progress: Progress) -> None:
+    """Raises: ArtifactError: a file is where another will go, and no killed run of ours can have written it."""
+    has_begun = out.with_suffix(".samples.jsonl").exists()
+    for path in filter(Path.exists, wanted):
+        if not wanted[path]:
+            progress.line(f"  {path}: is of another run and stays as it is")
+        elif not force and not has_begun:
+            raise ArtifactError(f"{path}: {IN_THE_WAY}")
+
+
+def _write_beside(rows: Mapping[Path, Sequence[Example]], *, force: bool) -> None:
+    """Raises: ArtifactError: a file is there that says something else."""
+    texts = {path: json_lines(map(to_row, examples)) for path, examples in rows.items()}
+    for path, text in texts.items():
+        if path.exists() and not force and path.read_bytes() != text.encode():
+            raise ArtifactError(f"{path}: {IN_THE_WAY}")
+    for path, text in texts.items():
+        write_atomic(path, text)
 
 
 def _why_no_row(done: Written, functions: int) -> str:

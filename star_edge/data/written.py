@@ -179,7 +179,7 @@ def read_written(wish: Wish, text: str, id: str) -> Example | None:
     said = _PERSON.match(text, end)
     if len(found) != wish.calls or said is None or text[said.end() :].strip():
         return None
-    request = _said(said)
+    request = _words(said)
     calls = [_meant(arguments, request, wish.tool) for arguments in found]
     if len({_key([arguments]) for arguments in calls}) < len(calls) or not _is_natural(request, wish.tool["name"]):
         return None
@@ -194,11 +194,11 @@ def read_written(wish: Wish, text: str, id: str) -> Example | None:
 def read_request(wish: Wish, text: str, id: str) -> Example | None:
     """The request of a completion of `asking`, whatever its arguments are worth; None where no person would say it."""
     said = _PERSON_LINE.search(text, _argument_lines(text)[1])
-    request = _said(said) if said else ""
+    request = _words(said) if said else ""
     return _prompt(id, request, [wish.tool]) if _is_natural(request, wish.tool["name"]) else None
 
 
-def _said(person: re.Match[str]) -> str:
+def _words(person: re.Match[str]) -> str:
     return person.group(1).strip().strip('"')
 
 
