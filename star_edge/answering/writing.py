@@ -116,7 +116,7 @@ def _look_beside(out: Path, wanted: Mapping[Path, bool], *, force: bool, progres
     has_begun = out.with_suffix(".samples.jsonl").exists()
     for path in filter(Path.exists, wanted):
         if not wanted[path]:
-            progress.line(f"  {path}: is of another run and stays as it is")
+            progress.line(f"  {path}: does not belong to the rows of this run; delete it, or ask for it too")
         elif not force and not has_begun:
             raise ArtifactError(f"{path}: {IN_THE_WAY}")
 

@@ -324,7 +324,10 @@ def write(
         f"{out}  {done.rows} rows{heldout} of {done.functions} functions; "
         f"{done.kept} of {done.samples} samples kept{too_long}{alone}"
     )
-    also = ", and the one of requests under data.unlabelled" if prompts_too else ""
+    dev, prompts = files_beside(out)
+    beside = [f"{dev} under data.heldout"] if heldout_share else []
+    beside += [f"{prompts} under data.unlabelled"] if prompts_too else []
+    also = "".join(f", {each}" for each in beside)
     click.echo(f"next: name the file under data.train of a recipe{also}", err=True)
 
 

@@ -264,7 +264,7 @@ class SimRlConfig:
 class WatchConfig:
     """A slice of the held-out rows scored while a stage trains: the best weights are kept, a collapse stops the stage.
 
-    every_steps: steps from one score to the next; null leaves supervised stages unwatched.
+    every_steps: steps from one score to the next; null leaves supervised stages unwatched, and wants `every_rl_steps`.
     every_rl_steps: the same in Sim-RL, whose steps take longer; null for `every_steps`.
     rows: held-out rows that are scored, always the same.
     max_new_tokens: longest answer; a longer one is cut, and wrong.

@@ -166,6 +166,7 @@ def test_rows_of_some_functions_are_held_out_whole(files: Path, tiny_student: Pa
     assert (bool(trained), bool(held), trained & held) == (True, True, set())
     assert trained | held == {"forecast_a", "forecast_b", "forecast_c"}
     assert "held-out rows of 3 functions" in result.stdout
+    assert f"{files / 'out.dev.jsonl'} under data.heldout" in result.stderr
     # All of them train again, and nothing is asked anew.
     assert write(files, tiny_student, "--parallel-share", "1", "--force").exit_code == 0
     assert Writer.asked == 3
@@ -193,7 +194,7 @@ def test_requests_whose_arguments_were_not_kept_become_prompts(files: Path, tiny
     result = write(files, tiny_student, "--parallel-share", "0", "--prompts-too")
     assert result.exit_code == 0, result.output
     assert "4 of 9 samples kept; 1 requests without an answer" in result.stdout
-    assert "under data.unlabelled" in result.stderr
+    assert result.stderr.strip().endswith(f"recipe, {files / 'out.prompts.jsonl'} under data.unlabelled")
     (prompt,) = read_prompts(files / "out.prompts.jsonl")
     assert (prompt.id, [tool["name"] for tool in prompt.tools]) == ("written-1-forecast_b-0", ["forecast_b"])
     assert [message["role"] for message in prompt.prompt] == ["user"]
@@ -247,7 +248,7 @@ def test_a_file_in_the_place_of_prompts_is_left_alone(files: Path, tiny_student:
 def test_files_beside_the_rows_that_are_not_made_anew_are_told(files: Path, tiny_student: Path) -> None:
     assert write(files, tiny_student, "--parallel-share", "0", "--prompts-too").exit_code == 0
     result = write(files, tiny_student, "--parallel-share", "0", "--force")
-    assert "out.prompts.jsonl: is of another run and stays as it is" in result.stderr
+    assert "out.prompts.jsonl: does not belong to the rows of this run" in result.stderr
     assert "out.dev.jsonl" not in result.stderr
 
 
