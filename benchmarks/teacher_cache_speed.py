@@ -3,8 +3,9 @@
 scoring   `score`: ours (`star_edge.teacher.scoring`): rows of a prompt share its computation, nothing is padded, logits
           exist at the completions' positions only; `padded`: a forward over rows padded to the longest, each with its
           own prompt, with logits and log-softmax at every position. Both give the top-k of the same rows.
-rollouts  `vllm`, `here` (`star_edge.models.sampling`) and `generate` (transformers' own): completions/s on the same
-          prompts. No teacher ends them by itself here, so that all have the same length.
+rollouts  `vllm`, `vllm_logprobs` (with its own top-k at every position, so that nothing is left to score), `here`
+          (`star_edge.models.sampling`) and `generate` (transformers' own): completions/s on the same prompts. No
+          teacher ends them by itself here, so that all have the same length.
 
 Each mode runs in a process of its own and stops when its share of the minutes is over. Nothing is downloaded: without a
 folder the teacher is Qwen2.5-1.5B's architecture with random weights, and rows have real lengths and random tokens.
@@ -17,6 +18,7 @@ folder the teacher is Qwen2.5-1.5B's architecture with random weights, and rows 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 import tempfile
@@ -28,7 +30,7 @@ from typing import Any
 
 from ckd_speed import LENGTHS, environment, in_own_processes, peak_memory_gib
 
-MODES = ("score", "padded", "vllm", "here", "generate")
+MODES = ("score", "padded", "vllm", "vllm_logprobs", "here", "generate")
 DEFINITIONS = {
     "tokens_per_s": "that the mode computes, padding left out; `score` computes a prompt once for its completions",
     "row_tokens_per_s": "the same rows counted with a prompt each: what to compare `score` and `padded` by",
@@ -42,6 +44,7 @@ RATIOS = (
     ("score", "padded", "tokens_per_s"),
     ("vllm", "here", "completions_per_s"),
     ("vllm", "generate", "completions_per_s"),
+    ("vllm", "vllm_logprobs", "completions_per_s"),
 )
 
 
@@ -296,7 +299,7 @@ def generate(args: argparse.Namespace) -> dict[str, Any]:
     return drawn(args, draw, size=max(1, args.sampled_rows // args.completions))
 
 
-def vllm(args: argparse.Namespace) -> dict[str, Any]:
+def vllm(args: argparse.Namespace, *, top_k: int = 0) -> dict[str, Any]:
     """vLLM with prefix caching, with as many prompts a call as a large shard of a cache has."""
     from star_edge.models.vllm_engine import VllmEngine
 
@@ -304,13 +307,20 @@ def vllm(args: argparse.Namespace) -> dict[str, Any]:
         folder = args.teacher or written_teacher(args, Path(scratch))
         room = max(len(prompt.ids) for prompt in prompts_of(args)) + args.new_tokens
         began = time.perf_counter()
-        engine = VllmEngine(folder, max_model_len=room, gpu_memory_utilization=args.vllm_memory_share)
+        share = args.vllm_memory_share
+        engine = VllmEngine(folder, max_model_len=room, gpu_memory_utilization=share, max_top_k=top_k)
         start_up = time.perf_counter() - began
 
         def draw(part: Sequence[Prompt]) -> int:
-            prompts = [prompt.ids for prompt in part]
-            asked = {"copies": args.completions, "temperature": 1.0, "max_new_tokens": args.new_tokens}
-            return sum(len(one.ids) for rows in engine.sample(prompts, **asked, seed=0) for one in rows)
+            found = engine.sample(
+                [prompt.ids for prompt in part],
+                copies=args.completions,
+                temperature=1.0,
+                max_new_tokens=args.new_tokens,
+                seed=0,
+                top_k=top_k,
+            )
+            return sum(len(one.ids) for rows in found for one in rows)
 
         numbers = drawn(args, draw, size=512)
         engine.close()
@@ -328,7 +338,16 @@ def written_teacher(args: argparse.Namespace, folder: Path) -> Path:
 
 def child(args: argparse.Namespace) -> dict[str, Any]:
     """One mode in this process."""
-    measure = {"score": score, "padded": padded, "vllm": vllm, "here": here, "generate": generate}[args.child]
+    from star_edge.teacher.engine_rollout import SPARE
+
+    measure = {
+        "score": score,
+        "padded": padded,
+        "vllm": vllm,
+        "vllm_logprobs": functools.partial(vllm, top_k=args.top_k + SPARE),
+        "here": here,
+        "generate": generate,
+    }[args.child]
     return {"mode": args.child, **measure(args), "peak_memory_gib": peak_memory_gib(args.device)}
 
 

@@ -187,6 +187,7 @@ def _teacher_engine(run: Run, teacher: Checkpoint) -> Iterator[Any]:
         return
     from star_edge.models.merge import merge
     from star_edge.models.vllm_engine import VllmEngine
+    from star_edge.teacher.engine_rollout import SPARE
 
     with tempfile.TemporaryDirectory() as scratch:
         engine = VllmEngine(
@@ -194,6 +195,7 @@ def _teacher_engine(run: Run, teacher: Checkpoint) -> Iterator[Any]:
             max_model_len=data.max_prompt_tokens + config.max_new_tokens,
             gpu_memory_utilization=config.vllm_memory_share,
             seed=run.recipe.seed,
+            max_top_k=config.top_k + SPARE if config.vllm_logprobs else 0,
         )
         try:
             yield engine
@@ -218,7 +220,7 @@ def _cache(run: Run, out: Path) -> Details:
     asked, labelled = _teacher_prompts(run)
     with _teacher_engine(run, teacher) as engine:
         cache = build(
-            load(teacher, device=run.device, dtype="float32" if run.device == "cpu" else "bfloat16"),
+            lambda: load(teacher, device=run.device, dtype="float32" if run.device == "cpu" else "bfloat16"),
             _codec(run),
             asked,
             recipe.cache,

@@ -60,7 +60,21 @@ class FakeVllm(ModuleType):
         limit = min(settings.max_tokens, room)
         ids = [*self._answer(prompt, settings), settings.stop_token_ids[0]]
         reason = "stop" if len(ids) <= limit else "length"
-        return [SimpleNamespace(token_ids=ids[:limit], finish_reason=reason) for _ in range(settings.n)]
+        logprobs = None if settings.logprobs is None else _likely(ids[:limit], settings.logprobs)
+        assert settings.flat_logprobs
+        assert (settings.logprobs or 0) <= self.loaded["max_logprobs"]
+        return [
+            SimpleNamespace(token_ids=ids[:limit], finish_reason=reason, logprobs=logprobs) for _ in range(settings.n)
+        ]
+
+
+def _likely(drawn: list[int], count: int) -> SimpleNamespace:
+    """As `FlatLogprobs`: at position t the drawn token, then t, t+1, ..., each half as likely as the one before."""
+    ids, logprobs = [], []
+    for position, token in enumerate(drawn):
+        ids += [token, *range(position, position + count)]
+        logprobs += [-9.0, *(-0.7 * (rank + 1) for rank in range(count))]
+    return SimpleNamespace(token_ids=ids, logprobs=logprobs)
 
 
 def install(monkeypatch: pytest.MonkeyPatch, answer: Answer, *, fails_with: Exception | None = None) -> FakeVllm:

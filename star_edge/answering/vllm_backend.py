@@ -11,7 +11,8 @@ from star_edge.contracts import Example, Generation
 from star_edge.data.chat import ChatCodec
 from star_edge.models.folder import CONFIG, read_model_json, read_template
 from star_edge.models.load import load_tokenizer
-from star_edge.models.vllm_engine import Completion, VllmEngine
+from star_edge.models.sampling import Sample
+from star_edge.models.vllm_engine import VllmEngine
 
 # Answers reach the disk after so many, which vLLM batches as it likes; every call waits for its longest answer.
 PROMPTS_PER_CALL = 2048
@@ -84,7 +85,7 @@ class VllmBackend:
             has_neighbours=self._memory_share < AnswerConfig().vllm_memory_share,
         )
 
-    def _generation(self, id: str, prompt: Sequence[int], completion: Completion) -> Generation:
+    def _generation(self, id: str, prompt: Sequence[int], completion: Sample) -> Generation:
         ids = completion.ids[:-1] if completion.stopped else completion.ids
         text = self._tokenizer.decode(list(ids), skip_special_tokens=False)
         return Generation(id, text, ids, len(prompt), completion.stopped)

@@ -319,8 +319,10 @@ class TeacherCacheConfig:
     rows_per_forward: rows that go through the teacher together.
     rows_per_shard: rows of a file, and completions that vLLM is asked for at a time: each call waits for its longest,
         so a few thousand are faster, and more is done again after a kill.
-    use_vllm: vLLM draws the completions, in `vllm_memory_share` of the GPU's memory; the teacher then only reads them.
+    use_vllm: vLLM draws the completions, in `vllm_memory_share` of the GPU's memory.
     vllm_memory_share: share of the GPU's memory that vLLM takes when `use_vllm` is true.
+    vllm_logprobs: with `use_vllm`, take the log-probabilities that vLLM gives, of logits rounded to bfloat16; otherwise
+        the teacher reads what was drawn once more, each prompt included.
     """
 
     prompts: int | None = None
@@ -335,6 +337,7 @@ class TeacherCacheConfig:
     rows_per_shard: int = 256
     use_vllm: bool = False
     vllm_memory_share: float = 0.5
+    vllm_logprobs: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,17 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from star_edge.errors import ModelError, RuntimeMissing
 from star_edge.models.folder import stop_token_ids
+from star_edge.models.sampling import Sample
 
 ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
@@ -50,14 +53,6 @@ def prepare_environment() -> None:
         os.environ.setdefault(FLASHINFER_SAMPLER, "0")
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """One completion; when it `stopped` by itself its ids end with the token that did it."""
-
-    ids: tuple[int, ...]
-    stopped: bool
-
-
 class VllmEngine:
     """A model folder (no adapter: merge it first) on the GPU."""
 
@@ -72,6 +67,7 @@ class VllmEngine:
         enable_prefix_caching: bool = True,
         seeded_requests: bool = False,
         has_neighbours: bool = False,
+        max_top_k: int = 0,
     ) -> None:
         """Load the model.
 
@@ -87,6 +83,7 @@ class VllmEngine:
             has_neighbours: other programs use the GPU. Left to measure what its cache can have, vLLM refuses to start
                 when another gives memory back meanwhile; so it is told: what the share leaves beside the weights and
                 `WORKSPACE`. The share itself must still be free when it starts.
+            max_top_k: the largest `top_k` that `sample` may be asked for.
         Raises:
             RuntimeMissing: vLLM is not installed.
             ModelError: vLLM cannot load the folder, or the GPU lacks the memory.
@@ -112,6 +109,7 @@ class VllmEngine:
                     seed=seed,
                     enable_prefix_caching=enable_prefix_caching,
                     compilation_config=COMPILATION,
+                    max_logprobs=max_top_k,
                     **({} if room is None else {"kv_cache_memory_bytes": room}),
                 )
         except (OSError, RuntimeError, ValueError) as error:
@@ -123,14 +121,23 @@ class VllmEngine:
         return str(self._vllm.__version__)
 
     def sample(
-        self, prompts: Sequence[Sequence[int]], *, copies: int, temperature: float, max_new_tokens: int, seed: int
-    ) -> list[list[Completion]]:
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        copies: int,
+        temperature: float,
+        max_new_tokens: int,
+        seed: int,
+        top_k: int = 0,
+    ) -> list[list[Sample]]:
         """Draw `copies` completions for each prompt.
 
         Args:
             prompts: token ids; each leaves room for at least one token of `max_model_len`.
             temperature: 0 takes the most likely token; copies are then equal, and drawn once.
             seed: decides every draw of an engine with seeded requests; of no meaning to others.
+            top_k: most likely ids of every position, those that name no token included, which are asked for with
+                their log-probabilities. vLLM rounds logits to its `dtype` before.
         Returns: for each prompt its completions.
         """
         is_greedy = temperature == 0
@@ -144,12 +151,14 @@ class VllmEngine:
                 ignore_eos=True,  # of the folder's own reading; the end tokens are those above
                 detokenize=False,
                 seed=seed + number * copies if is_seeded else None,  # vLLM adds a copy's number to it
+                logprobs=top_k or None,
+                flat_logprobs=True,  # lists of numbers, not an object for each of them
             )
             for number in range(len(prompts))
         ]
         asked = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
         answers = self._llm.generate(asked, settings, use_tqdm=False)
-        drawn = [[_completion(output) for output in answer.outputs] for answer in answers]
+        drawn = [[_sample(output, top_k) for output in answer.outputs] for answer in answers]
         return [rows * copies for rows in drawn] if is_greedy else drawn
 
     def close(self) -> None:
@@ -160,10 +169,7 @@ class VllmEngine:
         llm.llm_engine.engine_core.shutdown()
         del llm
         gc.collect()
-        with suppress(ImportError):
-            import torch
-
-            torch.cuda.empty_cache()
+        torch.cuda.empty_cache()
 
 
 @contextmanager
@@ -205,8 +211,6 @@ def _in_this_process() -> Iterator[None]:
 
 def _cache_bytes(folder: Path, share: float) -> int | None:
     """What a share of the GPU's memory leaves for the key-value cache; None where it is too little to count by."""
-    import torch
-
     if not torch.cuda.is_available():
         return None
     total = torch.cuda.get_device_properties(0).total_memory
@@ -215,5 +219,15 @@ def _cache_bytes(folder: Path, share: float) -> int | None:
     return left if left > WORKSPACE // 4 else None
 
 
-def _completion(output: Any) -> Completion:
-    return Completion(tuple(output.token_ids), output.finish_reason == "stop")
+def _sample(output: Any, top_k: int) -> Sample:
+    ids = tuple(output.token_ids)
+    likely, logprobs = torch.zeros(len(ids), 0, dtype=torch.int32), torch.zeros(len(ids), 0, dtype=torch.float16)
+    if top_k:
+        # Before each position's most likely ids vLLM puts the one that was drawn.
+        likely = _rows(output.logprobs.token_ids, top_k, torch.int32)
+        logprobs = _rows(output.logprobs.logprobs, top_k, torch.float16)
+    return Sample(ids, output.finish_reason == "stop", likely, logprobs)
+
+
+def _rows(flat: Sequence[float], top_k: int, dtype: torch.dtype) -> Tensor:
+    return torch.tensor(flat, dtype=dtype).view(-1, 1 + top_k)[:, 1:].contiguous()

@@ -7,9 +7,10 @@ shard-00000.safetensors ...
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def _weights_hash(folder: Path) -> str:
 
 
 def build(
-    loaded: LoadedModel,
+    load: Callable[[], LoadedModel],
     codec: ChatCodec,
     examples: Sequence[Example],
     config: TeacherCacheConfig,
@@ -98,32 +99,36 @@ def build(
     from the same distribution.
 
     Args:
-        engine: holds the teacher's weights and draws its completions; without one `loaded` draws them.
+        load: gives the teacher; called once, and not at all where the engine says all that is asked.
+        engine: holds the teacher's weights and draws its completions; without one the loaded teacher draws them.
         labelled: further rows, whose own answers are its completions.
     Raises:
         DataError: the template refuses a labelled row.
-        TeacherCacheError: `out` holds shards of another build, or cannot be written.
+        TeacherCacheError: `out` holds shards of another build, or cannot be written; or the engine's log-probabilities
+            are mostly of ids that name no token.
     """
     progress = or_quiet(progress)
     named = [[(e.id, hash_json(e.messages)) for e in rows] for rows in (examples, labelled)]
     _claim(out, hash_json([SCHEMA, fingerprint, config, seed, *named]))
     parts = [(False, part) for part in _parts(examples, config.rows_per_shard // config.rollouts)]
     parts += [(True, part) for part in _parts(labelled, config.rows_per_shard)]
-    scorer = Scorer(loaded, top_k=config.top_k) if engine is not None or labelled else None
+    teacher = functools.cache(load)
+    scorer = functools.cache(lambda: Scorer(teacher(), top_k=config.top_k))
     vocabulary = vocabulary_size(codec.tokenizer)
     top_k = min(config.top_k, vocabulary)
     for number, (is_labelled, part) in enumerate(parts):
         path = _shard(out, number)
         if not path.exists():
             what = f"teacher cache, part {number + 1} of {len(parts)}"
-            if scorer is not None and is_labelled:
+            if is_labelled:
                 progress.line(f"  {what}: labels")
-                rollouts = read_labels(scorer, codec, part)
-            elif scorer is not None and engine is not None:
+                rollouts = read_labels(scorer(), codec, part)
+            elif engine is not None:
                 progress.line(f"  {what}")
-                rollouts = sample_by_engine(engine, scorer, codec, part, config, seed=seed + number)
+                reader, its_seed = None if config.vllm_logprobs else scorer(), seed + number
+                rollouts = sample_by_engine(engine, reader, codec, part, config, seed=its_seed, vocabulary=vocabulary)
             else:
-                rollouts = sample(loaded, codec, part, config, seed=seed, progress=progress, what=what)
+                rollouts = sample(teacher(), codec, part, config, seed=seed, progress=progress, what=what)
             write_shard(path, list(rollouts), top_k)
     cache = _finish(
         out,

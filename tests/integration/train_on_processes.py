@@ -72,7 +72,7 @@ def make_cache(student: Checkpoint, out: Path) -> TeacherCache:
     )  # fmt: skip
     chatty = replace(loaded, stop_token_ids=tuple(range(0, 800, 3)))
     codec = ChatCodec(loaded.tokenizer, loaded.template)
-    return build(chatty, codec, examples(13), config, out, fingerprint=fingerprint, seed=2)
+    return build(lambda: chatty, codec, examples(13), config, out, fingerprint=fingerprint, seed=2)
 
 
 def ckd(student: Checkpoint, out: Path, device: str, *, tuning: TuningConfig) -> None:

@@ -524,7 +524,8 @@ def cache(student, tmp_path_factory):
         for n in range(4)
     ]
     codec = ChatCodec(loaded.tokenizer, loaded.template)
-    return build(chatty, codec, examples, config, tmp_path_factory.mktemp("cache"), fingerprint=fingerprint, seed=2)
+    folder = tmp_path_factory.mktemp("cache")
+    return build(lambda: chatty, codec, examples, config, folder, fingerprint=fingerprint, seed=2)
 
 
 @pytest.mark.parametrize("objective", ["ce", "fkl", "rkl", "akl", "ckd"])

@@ -11,7 +11,7 @@ from fake_vllm import install
 
 from star_edge.errors import ModelError, RuntimeMissing
 from star_edge.models.folder import stop_token_ids
-from star_edge.models.vllm_engine import COMPILATION, Completion, VllmEngine, nothing_compiled
+from star_edge.models.vllm_engine import COMPILATION, VllmEngine, nothing_compiled
 
 
 def test_completions_come_prompt_by_prompt_with_the_token_that_ended_them(
@@ -21,7 +21,20 @@ def test_completions_come_prompt_by_prompt_with_the_token_that_ended_them(
     end = stop_token_ids(tiny_student)[0]
     engine = VllmEngine(tiny_student, max_model_len=64)
     drawn = engine.sample([[5, 6], [7, 8, 9]], copies=2, temperature=1.0, max_new_tokens=3, seed=1)
-    assert drawn == [[Completion((6, 5, end), True)] * 2, [Completion((9, 8, 7), False)] * 2]
+    said = [[(one.ids, one.stopped) for one in rows] for rows in drawn]
+    assert said == [[((6, 5, end), True)] * 2, [((9, 8, 7), False)] * 2]
+    assert all(one.topk_ids.shape == one.topk_logprobs.shape == (3, 0) for rows in drawn for one in rows)
+
+
+def test_the_likeliest_ids_come_without_the_drawn_one_before_them(
+    tiny_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, lambda *_: [9])
+    engine = VllmEngine(tiny_student, max_model_len=64, max_top_k=3)
+    ((one,),) = engine.sample([[5]], copies=1, temperature=1.0, max_new_tokens=4, seed=1, top_k=3)
+    assert one.topk_ids.tolist() == [[0, 1, 2], [1, 2, 3]]
+    torch.testing.assert_close(one.topk_logprobs, torch.tensor([[-0.7, -1.4, -2.1]] * 2).half())
+    assert (one.topk_ids.dtype, one.topk_logprobs.dtype) == (torch.int32, torch.float16)
 
 
 def test_greedy_draws_once_and_repeats_it(tiny_student: Path, monkeypatch: pytest.MonkeyPatch) -> None:

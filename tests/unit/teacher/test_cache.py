@@ -28,7 +28,7 @@ def make(chatty, codec, examples, tiny_student):
 
     def run(out, **changes):
         given = {"config": CONFIG, "fingerprint": fingerprint, "seed": 3} | changes
-        return build(chatty, codec, given.pop("asked", examples), out=out, **given)
+        return build(lambda: chatty, codec, given.pop("asked", examples), out=out, **given)
 
     return run
 

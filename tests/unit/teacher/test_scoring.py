@@ -1,10 +1,13 @@
-from dataclasses import dataclass
+from dataclasses import replace
 
 import pytest
 import torch
 
-from star_edge.contracts import TeacherCacheConfig
-from star_edge.teacher.engine_rollout import sample_by_engine
+from star_edge.contracts import Checkpoint, TeacherCacheConfig
+from star_edge.errors import TeacherCacheError
+from star_edge.models.sampling import Sample, vocabulary_size
+from star_edge.teacher.cache import CacheFingerprint, build, open_cache
+from star_edge.teacher.engine_rollout import SPARE, named_top_k, sample_by_engine
 from star_edge.teacher.rollout import sample
 from star_edge.teacher.scoring import Scorer
 
@@ -43,30 +46,69 @@ def test_a_prompt_without_a_completion_has_nothing_to_score(chatty, rollouts):
     assert [len(pieces) for pieces in scored] == [0, len(ids)]
 
 
-@dataclass(frozen=True)
-class Spoken:
-    ids: tuple[int, ...]
-    stopped: bool
-
-
 class Parrot:
-    """An engine that says what sampling said, each completion twice, and one more that never ended."""
+    """An engine that says what sampling said, each completion twice, and one more that never ended.
 
-    def __init__(self, rollouts):
-        self.said = {prompt: [Spoken(r.completion_ids, True) for r in rows] for prompt, rows in grouped(rollouts)}
-        self.asked = {}
+    Where it is asked how likely ids are, the likeliest of all is a row of its head's padding.
+    """
+
+    def __init__(self, rollouts, vocabulary):
+        self.said, self.vocabulary, self.asked = grouped(rollouts), vocabulary, {}
 
     def sample(self, prompts, **asked):
         self.asked = asked
-        return [[*2 * self.said[tuple(prompt)], Spoken((5, 6), False)] for prompt in prompts]
+        said = {prompt: [self.heard(row, asked["top_k"]) for row in rows] for prompt, rows in self.said}
+        return [[*2 * said[tuple(prompt)], Sample((5, 6), False, *EMPTY)] for prompt in prompts]
+
+    def heard(self, rollout, top_k):
+        if top_k == 0:
+            return Sample(rollout.completion_ids, True, *EMPTY)
+        rows, kept = rollout.topk_ids.shape
+        ids, logprobs = torch.full((rows, top_k), self.vocabulary), torch.full((rows, top_k), -0.01)
+        ids[:, 1 : 1 + kept], logprobs[:, 1 : 1 + kept] = rollout.topk_ids, rollout.topk_logprobs
+        ids[:, 1 + kept :] = torch.arange(top_k - 1 - kept)
+        return Sample(rollout.completion_ids, True, ids.int(), logprobs.half())
 
 
-def test_an_engine_and_sampling_here_make_the_same_rollouts(chatty, codec, examples, rollouts):
-    engine = Parrot(rollouts)
-    config = TeacherCacheConfig(rollouts=3, temperature=0.7, max_new_tokens=6, top_k=5)
-    made = list(sample_by_engine(engine, Scorer(chatty, top_k=5), codec, examples, config, seed=5))
-    assert engine.asked == {"copies": 3, "temperature": 0.7, "max_new_tokens": 6, "seed": 5}
-    assert {(r.example_id, r.prompt_ids, r.completion_ids, r.text) for r in made} == {
-        (r.example_id, r.prompt_ids, r.completion_ids, r.text) for r in rollouts
-    }
+EMPTY = torch.empty(0, 0, dtype=torch.int32), torch.empty(0, 0, dtype=torch.float16)
+CONFIG = TeacherCacheConfig(rollouts=3, temperature=0.7, max_new_tokens=6, top_k=5)
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+def test_an_engine_and_sampling_here_make_the_same_rollouts(chatty, codec, examples, rollouts, is_read):
+    vocabulary = vocabulary_size(codec.tokenizer)
+    engine = Parrot(rollouts, vocabulary)
+    scorer = Scorer(chatty, top_k=5) if is_read else None
+    made = list(sample_by_engine(engine, scorer, codec, examples, CONFIG, seed=5, vocabulary=vocabulary))
+    asked = {"copies": 3, "temperature": 0.7, "max_new_tokens": 6, "seed": 5}
+    assert engine.asked == asked | {"top_k": 0 if is_read else 5 + SPARE}
+    by_what = {(r.example_id, r.prompt_ids, r.completion_ids, r.text): r for r in rollouts}
+    assert {(r.example_id, r.prompt_ids, r.completion_ids, r.text) for r in made} == set(by_what)
     assert [r.example_id for r in made] == sorted(r.example_id for r in made)
+    for r in made:
+        there = by_what[r.example_id, r.prompt_ids, r.completion_ids, r.text]
+        assert torch.equal(r.topk_ids, there.topk_ids)
+        torch.testing.assert_close(r.topk_logprobs, there.topk_logprobs, atol=4e-3, rtol=4e-3)
+
+
+def test_ids_that_name_no_token_are_passed_over_position_by_position():
+    ids = torch.tensor([[9, 3, 8, 1], [2, 1, 9, 0]], dtype=torch.int32)
+    sample = Sample((1, 2), True, ids, -torch.arange(8.0).view(2, 4).half())
+    kept, logprobs = named_top_k(sample, 2, 8)
+    assert (kept.tolist(), logprobs.tolist()) == ([[3, 1], [2, 1]], [[-1, -3], [-4, -5]])
+    with pytest.raises(TeacherCacheError, match=r"cache\.vllm_logprobs: false"):
+        named_top_k(sample, 3, 8)
+
+
+def test_a_cache_of_an_engines_own_log_probabilities_loads_no_teacher(
+    codec, examples, rollouts, tiny_student, tmp_path
+):
+    def load():
+        raise AssertionError("nobody asked for the teacher")
+
+    config = replace(CONFIG, use_vllm=True, vllm_logprobs=True, rows_per_shard=6)
+    there = {"label": "tiny", "revision": None, "tokenizer": "", "template": ""}
+    fingerprint = CacheFingerprint.of(Checkpoint(tiny_student, "base"), **there, config=config)
+    engine = Parrot(rollouts, vocabulary_size(codec.tokenizer))
+    cache = build(load, codec, examples, config, tmp_path, fingerprint=fingerprint, seed=3, engine=engine)
+    assert {row.completion_ids for row in open_cache(cache.folder).rows} == {r.completion_ids for r in rollouts}
