@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from torch.distributed.elastic.utils.distributed import get_free_port
 
 from star_edge.contracts import Checkpoint, Example, SimRlConfig, TuningConfig
 from star_edge.data.chat import ChatCodec
@@ -65,6 +68,9 @@ def run_sim_rl(
     loaded = load_trainable(policy, tuning, seed=seed)
     codec = ChatCodec(loaded.tokenizer, loaded.template)
     starts_engine = config.use_vllm and config.vllm_server is None
+    if starts_engine:
+        # TRL takes the first of four ports that is free when it looks: two runs of one machine may both be told 29500.
+        os.environ.setdefault("MASTER_PORT", str(get_free_port()))  # type: ignore[no-untyped-call]
     try:
         with nothing_compiled() if starts_engine and not config.vllm_compile else nullcontext():
             trainer = SimRlTrainer(

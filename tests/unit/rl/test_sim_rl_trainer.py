@@ -1,5 +1,6 @@
 import importlib
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -39,6 +40,15 @@ CONFIG = SimRlConfig(
 )
 LORA = TuningConfig(rank=4, alpha=8, last_layers=1)
 FULL = TuningConfig(method="full")
+
+
+@pytest.fixture(autouse=True)
+def master_port(monkeypatch):
+    """Ports that an engine beside the trainer would be told, if it was left to us: 4711, 4712, ..."""
+    ports = iter(range(4711, 4800))
+    monkeypatch.setattr(module, "get_free_port", lambda: next(ports))
+    monkeypatch.setenv("MASTER_PORT", "")  # so that it is put back even where it was not set
+    monkeypatch.delenv("MASTER_PORT")
 
 
 @pytest.fixture(scope="module")
@@ -411,6 +421,24 @@ def test_the_vllm_beside_the_trainer_compiles_nothing_when_told_so(
     run(student, examples, tmp_path, **settings)
     assert made == [{} if compiles else {"compilation_config": COMPILATION}]
     assert LLM().given == {}
+
+
+@pytest.mark.parametrize(("launchers", "told"), [(None, "4711"), ("29401", "29401")])
+def test_an_engine_beside_the_trainer_has_a_port_of_its_own_unless_a_launcher_gave_one(
+    student, examples, tmp_path, rewards, monkeypatch, launchers, told
+):
+    class Engine(FakeServer):
+        def __init__(self, **given):
+            super().__init__(**given)
+            ports.append(os.environ.get("MASTER_PORT"))
+
+    ports = []
+    if launchers:
+        monkeypatch.setenv("MASTER_PORT", launchers)
+    monkeypatch.setattr(module, "find_spec", lambda name: name)
+    monkeypatch.setattr("trl.trainer.grpo_trainer.VLLMGeneration", Engine)
+    run(student, examples, tmp_path, use_vllm=True)
+    assert ports == [told]
 
 
 def test_a_server_that_does_not_answer_is_one_line(student, examples, tmp_path, monkeypatch):
