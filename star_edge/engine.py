@@ -14,6 +14,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +24,7 @@ from filelock import FileLock, Timeout
 from star_edge import manifest
 from star_edge.contracts import Checkpoint, Recipe
 from star_edge.errors import ArtifactError, RecipeError, StarEdgeError
-from star_edge.own_process import in_own_process
+from star_edge.own_process import OwnProcess
 from star_edge.progress import Progress
 from star_edge.recipe import LoadedRecipe, load, recipe_hash, to_yaml
 
@@ -77,6 +78,7 @@ class Stage:
     config: picks its part of the recipe. needs: the stages whose keys enter its own.
     is_training: all processes of a launch run it. is_measurement: quick enough to be done again without asking.
     uses_gpu: outside a launch it runs in a process of its own, which leaves the GPU to the next one.
+    prepare: imports what it needs, in that process and while a stage before it still runs.
     scratch: names in its folder that only a resume needs.
     """
 
@@ -88,6 +90,7 @@ class Stage:
     is_training: bool = False
     is_measurement: bool = False
     uses_gpu: bool = False
+    prepare: Callable[[], object] | None = None
     scratch: tuple[str, ...] = ("trainer", "scratch")
 
 
@@ -174,12 +177,19 @@ def execute(
             if line := first_not_taken(planned, take_from):
                 run.progress.line(line)
             run = replace(run, keys={item.stage.name: item.key for item in planned})
-            for index, item in enumerate(planned, start=1):
-                _execute_stage(run, item, f"[{index}/{len(planned)}] {item.stage.name}", take_from)
-                if item.stage.name == until:
-                    break
+            wanted = _up_to(planned, until)
+            with closing(
+                _GpuProcesses([item.stage for item in wanted if item.state in ("run", "continue")], run)
+            ) as gpu:
+                for index, item in enumerate(wanted, start=1):
+                    _execute_stage(run, item, f"[{index}/{len(planned)}] {item.stage.name}", take_from, gpu)
     except Timeout:
         raise ArtifactError(f"{run.folder}: another star-edge is working there; wait for it to end") from None
+
+
+def _up_to(planned: Sequence[PlannedStage], until: str | None) -> list[PlannedStage]:
+    names = [item.stage.name for item in planned]
+    return list(planned if until is None else planned[: names.index(until) + 1])
 
 
 def lost_stages(planned: Sequence[PlannedStage], folder: Path) -> list[str]:
@@ -325,7 +335,43 @@ def _link(source: Path, target: Path) -> None:
         shutil.copy2(source, target, follow_symlinks=False)
 
 
-def _execute_stage(run: Run, item: PlannedStage, title: str, take_from: Path | None) -> None:
+class _GpuProcesses:
+    """Runs stages that use the GPU where it is free for them: in a process of their own, one after the other.
+
+    vLLM refuses to start beside what an earlier stage still holds. The next stage's process imports meanwhile.
+    """
+
+    def __init__(self, stages: Sequence[Stage], run: Run) -> None:
+        """`stages`: all that will be run, in order."""
+        self._due = [stage for stage in stages if _has_own_process(stage, run)]
+        self._next: OwnProcess | None = None
+
+    def details(self, stage: Stage, run: Run, folder: Path) -> Details:
+        """What the stage says, run in its process or, where it has none, in this one."""
+        self._stand_by()
+        if stage not in self._due:
+            return stage.run(run, folder)
+        process, self._next = self._next, None
+        self._due.remove(stage)
+        self._stand_by()
+        assert process is not None  # this stage was due
+        return process.run(stage.run, run, folder)
+
+    def _stand_by(self) -> None:
+        if self._next is None and self._due:
+            self._next = OwnProcess(self._due[0].prepare)
+
+    def close(self) -> None:
+        """End the process that waits, if there is one."""
+        if self._next is not None:
+            self._next.end()
+
+
+def _has_own_process(stage: Stage, run: Run) -> bool:
+    return stage.uses_gpu and run.device != "cpu" and not is_launched()
+
+
+def _execute_stage(run: Run, item: PlannedStage, title: str, take_from: Path | None, gpu: _GpuProcesses) -> None:
     folder = run.stage_folder(item.stage.name)
     if item.state == "done":
         run.progress.line(f"{title}: already done")
@@ -337,17 +383,10 @@ def _execute_stage(run: Run, item: PlannedStage, title: str, take_from: Path | N
     run.progress.line(f"{title}: {item.stage.what}")
     manifest.begin(folder, item.key)
     started = time.monotonic()
-    details = _details(item.stage, run, folder)
+    details = gpu.details(item.stage, run, folder)
     seconds = time.monotonic() - started
     manifest.finish(folder, item.stage.name, item.key, details=details, seconds=seconds, scratch=item.stage.scratch)
     run.progress.line(f"{title}: done in {seconds:.0f} s")
-
-
-def _details(stage: Stage, run: Run, folder: Path) -> Details:
-    """Run the stage where the GPU is free for it: vLLM refuses to start beside what an earlier stage still holds."""
-    if not stage.uses_gpu or run.device == "cpu" or is_launched():
-        return stage.run(run, folder)
-    return in_own_process(stage.run, run, folder)
 
 
 def is_launched() -> bool:

@@ -1,5 +1,8 @@
 """Work in a process of its own: the GPU memory it takes, and what libraries leave in its environment, end with it.
 
+A process can be started before its work is known, and import what that will need meanwhile: torch, TRL and vLLM take a
+third of a minute, in which the GPU would wait.
+
 The process leads a group, and whatever it starts (an engine, loaders) is in it. The group ends with the process, and
 with the one that started it, whatever ends either: an engine that lives on would keep the GPU from the next run.
 """
@@ -26,31 +29,53 @@ SECONDS_TO_END = 20.0
 SECONDS_BETWEEN_LOOKS = 1.0
 
 
-def in_own_process(work: Callable[..., Result], *args: Any) -> Result:
-    """`work(*args)`, computed by a fresh Python that ends before this returns, with all that it started.
+class OwnProcess:
+    """A fresh Python that waits for one piece of work. `run` or `end` it, or this Python waits for it when it exits."""
 
-    Args:
-        work: found by its module and name; it, its arguments and its result are pickled.
-    Raises: TrainingError: the process was killed, or ran out of memory. Otherwise what `work` raises.
-    """
-    spawn = multiprocessing.get_context("spawn")
-    receiver, sender = spawn.Pipe(duplex=False)
-    process = spawn.Process(target=_answer, args=(sender, work, args))
-    process.start()
-    sender.close()
-    try:
-        result, error = _received(receiver, process)
-        process.join(SECONDS_TO_END)
-    finally:
-        _end(process)
-    if error is not None:
-        raise error
-    return result  # type: ignore[no-any-return]
+    def __init__(self, prepare: Callable[[], object] | None = None) -> None:
+        """Start it.
+
+        Args:
+            prepare: called there at once, for what it imports; what it raises is not heard of. Pickled as `work` is.
+        """
+        spawn = multiprocessing.get_context("spawn")
+        self._pipe, theirs = spawn.Pipe()
+        self._process = spawn.Process(target=_answer, args=(theirs, prepare))
+        self._process.start()
+        theirs.close()
+
+    def run(self, work: Callable[..., Result], *args: Any) -> Result:
+        """`work(*args)`, computed there; the process has ended when this returns, with all that it started.
+
+        Args:
+            work: found by its module and name; it, its arguments and its result are pickled.
+        Raises: TrainingError: the process was killed, or ran out of memory. Otherwise what `work` raises.
+        """
+        try:
+            with suppress(OSError):  # of a process that is dead, which is found out below
+                self._pipe.send((work, args))
+            result, error = _received(self._pipe, self._process)
+            self._process.join(SECONDS_TO_END)
+        finally:
+            self.end()
+        if error is not None:
+            raise error
+        return result  # type: ignore[no-any-return]
+
+    def end(self) -> None:
+        """End it with all that it started, whatever it does; safe to call twice."""
+        self._pipe.close()
+        _end(self._process)
+
+
+def in_own_process(work: Callable[..., Result], *args: Any) -> Result:
+    """`OwnProcess().run(work, *args)`."""
+    return OwnProcess().run(work, *args)
 
 
 def _received(receiver: Connection, process: SpawnProcess) -> Any:
     """The answer; what the process started may hold the pipe open when it is dead, so its end is looked for as well."""
-    with suppress(EOFError):
+    with suppress(EOFError, ConnectionResetError):
         while receiver.poll(SECONDS_BETWEEN_LOOKS) or process.is_alive():
             if receiver.poll(0):
                 return receiver.recv()
@@ -69,19 +94,23 @@ def _end(process: SpawnProcess) -> None:
     process.join()
 
 
-def _answer(sender: Connection, work: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _answer(pipe: Connection, prepare: Callable[[], object] | None) -> None:
     os.setpgrp()
     # A spawned process would spawn its own too, and the worker of a trainer's data loader cannot be pickled.
     multiprocessing.set_start_method("fork", force=True)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if prepare is not None:
+        with suppress(Exception):  # the work will meet the same, and say it
+            prepare()
+    work, args = pipe.recv()
     outcome: tuple[Any, Exception | None]
     try:
         outcome = (work(*args), None)
     except Exception as error:
         error.add_note(f"In its own process:\n{traceback.format_exc()}")
         outcome = (None, error if _can_travel(error) else RuntimeError(f"{type(error).__name__}: {error}"))
-    sender.send(outcome)
-    sender.close()
+    pipe.send(outcome)
+    pipe.close()
 
 
 def _end_with_parent() -> None:

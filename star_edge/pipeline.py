@@ -7,8 +7,10 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -400,6 +402,19 @@ def _supervised_watch(recipe: Recipe) -> Any:
     return replace(recipe.watch, every_rl_steps=None, max_reward_drop=None, min_entropy=None)
 
 
+def _imports(*modules: str, vllm: bool = False) -> Callable[[], None]:
+    return functools.partial(_import, modules, vllm)
+
+
+def _import(modules: Sequence[str], vllm: bool) -> None:
+    from star_edge.models.vllm_engine import import_vllm
+
+    for module in modules:
+        importlib.import_module(module)
+    if vllm:
+        import_vllm()
+
+
 STAGES: tuple[Stage, ...] = (
     Stage("base", "load teacher and student", _base_config, (), _base),
     Stage("data", "normalise, render and split the rows", _data_config, ("base",), _data),
@@ -411,6 +426,7 @@ STAGES: tuple[Stage, ...] = (
         _warmup,
         is_training=True,
         uses_gpu=True,
+        prepare=_imports("star_edge.distill.trainer"),
     ),
     Stage(
         "adapt",
@@ -420,8 +436,17 @@ STAGES: tuple[Stage, ...] = (
         _adapt,
         is_training=True,
         uses_gpu=True,
+        prepare=_imports("star_edge.rl.trainer"),
     ),
-    Stage("cache", "teacher rollouts and top-k cache", _seeded(lambda r: r.cache), ("adapt",), _cache, uses_gpu=True),
+    Stage(
+        "cache",
+        "teacher rollouts and top-k cache",
+        _seeded(lambda r: r.cache),
+        ("adapt",),
+        _cache,
+        uses_gpu=True,
+        prepare=_imports("star_edge.teacher.cache", vllm=True),
+    ),
     Stage(
         "ckd",
         "constrained knowledge distillation",
@@ -430,6 +455,7 @@ STAGES: tuple[Stage, ...] = (
         _ckd,
         is_training=True,
         uses_gpu=True,
+        prepare=_imports("star_edge.distill.trainer"),
     ),
     Stage(
         "sim-rl",
@@ -439,6 +465,7 @@ STAGES: tuple[Stage, ...] = (
         _student_rl,
         is_training=True,
         uses_gpu=True,
+        prepare=_imports("star_edge.rl.trainer"),
     ),
     Stage("merge", "merge the adapter into the student", lambda _: None, ("sim-rl",), _merge),
     Stage(
@@ -449,6 +476,7 @@ STAGES: tuple[Stage, ...] = (
         _evaluate,
         is_measurement=True,
         uses_gpu=True,
+        prepare=_imports("star_edge.answering.stage", vllm=True),
     ),
     Stage(
         "export",

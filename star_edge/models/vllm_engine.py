@@ -53,6 +53,20 @@ def prepare_environment() -> None:
         os.environ.setdefault(FLASHINFER_SAMPLER, "0")
 
 
+def import_vllm() -> Any:
+    """vLLM with all that an engine needs of it, which takes some ten seconds.
+
+    Raises: RuntimeMissing: it is not installed.
+    """
+    prepare_environment()
+    try:
+        import vllm
+    except ImportError as error:
+        raise RuntimeMissing.for_extra("vllm", "vllm") from error
+    _ = vllm.LLM, vllm.SamplingParams  # it imports them when they are looked for
+    return vllm
+
+
 class VllmEngine:
     """A model folder (no adapter: merge it first) on the GPU."""
 
@@ -88,12 +102,7 @@ class VllmEngine:
             RuntimeMissing: vLLM is not installed.
             ModelError: vLLM cannot load the folder, or the GPU lacks the memory.
         """
-        prepare_environment()
-        try:
-            import vllm
-        except ImportError as error:
-            raise RuntimeMissing.for_extra("vllm", "vllm") from error
-        self._vllm: Any = vllm
+        vllm = self._vllm = import_vllm()
         self._seeded_requests = seeded_requests
         self._stops = list(stop_token_ids(folder))
         room = _cache_bytes(folder, gpu_memory_utilization) if has_neighbours else None

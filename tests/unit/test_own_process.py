@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -13,7 +14,7 @@ import pytest
 from star_edge import engine, pipeline, recipe
 from star_edge.engine import Run, Stage
 from star_edge.errors import ModelError, TrainingError
-from star_edge.own_process import in_own_process
+from star_edge.own_process import OwnProcess, in_own_process
 from star_edge.progress import Progress
 
 
@@ -156,9 +157,54 @@ def test_stages_on_a_gpu_have_a_process_of_their_own(tmp_path, monkeypatch, devi
     monkeypatch.setenv("WORLD_SIZE", world)
     stage = Stage("train", "", lambda _: None, (), who, uses_gpu=uses_gpu)
     run = Run(None, tmp_path, device, Progress(quiet=True), {"train": "key"})
-    details = engine._details(stage, run, tmp_path)
+    with closing(engine._GpuProcesses([stage], run)) as processes:
+        details = processes.details(stage, run, tmp_path)
     assert (details["pid"] != os.getpid()) is own
     assert (details["keys"], details["quiet"]) == ({"train": "key"}, True)
+
+
+PREPARED = []
+
+
+def prepares():
+    PREPARED.append(os.getpid())
+
+
+def prepared(run, folder):
+    return {"pid": os.getpid(), "by": list(PREPARED)}
+
+
+def waits_for_the_next(run, folder):
+    """The next stage's process is there while this one runs."""
+    wait_for(lambda: len(psutil.Process(os.getppid()).children()) > 1)
+    return {}
+
+
+def test_the_next_stages_process_is_prepared_while_a_stage_runs_and_none_is_left(tmp_path):
+    first = Stage("first", "", lambda _: None, (), waits_for_the_next, uses_gpu=True)
+    between = Stage("between", "", lambda _: None, (), lambda run, folder: {"pid": os.getpid()})
+    second = Stage("second", "", lambda _: None, (), prepared, uses_gpu=True, prepare=prepares)
+    third = Stage("third", "", lambda _: None, (), prepared, uses_gpu=True, prepare=refuses)
+    run = Run(None, tmp_path, "cuda", Progress(quiet=True), {})
+    before = set(psutil.Process().children())
+    with closing(engine._GpuProcesses([first, between, second, third], run)) as processes:
+        processes.details(first, run, tmp_path)
+        assert processes.details(between, run, tmp_path)["pid"] == os.getpid()
+        details = processes.details(second, run, tmp_path)
+        assert details["by"] == [details["pid"]]
+    wait_for(lambda: set(psutil.Process().children()) == before)  # the third, whose work never came, has ended
+
+
+def test_what_cannot_be_imported_ahead_is_left_to_the_work(tmp_path):
+    process = OwnProcess(refuses)
+    assert process.run(told, "a")[1:] == ("a",)
+    process.end()
+
+
+def test_a_process_killed_while_it_waits_is_one_clear_line():
+    process = OwnProcess(dies)
+    with pytest.raises(TrainingError, match="ended with status -9 and no result"):
+        process.run(told)
 
 
 def test_every_stage_and_its_run_can_travel(tmp_path):
@@ -166,6 +212,17 @@ def test_every_stage_and_its_run_can_travel(tmp_path):
     run = Run(loaded, tmp_path, "cuda", Progress(), {"base": "key"})
     for stage in pipeline.STAGES:
         assert pickle.loads(pickle.dumps((stage.run, run)))[1].recipe == loaded.recipe
+        pickle.loads(pickle.dumps(stage.prepare))
+
+
+def test_what_stages_import_ahead_is_there(monkeypatch):
+    monkeypatch.setattr("star_edge.models.vllm_engine.import_vllm", lambda: told.append("vllm"))
+    told = []
+    for stage in pipeline.STAGES:
+        assert (stage.prepare is not None) == stage.uses_gpu
+        if stage.prepare is not None:
+            stage.prepare()
+    assert told == ["vllm"] * 2
 
 
 @pytest.mark.parametrize("quiet", [True, False])
