@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from star_edge import engine, manifest
-from star_edge.contracts import Bundle, Checkpoint, Dataset, Example, GateConfig, Recipe, TeacherCache
+from star_edge.contracts import Bundle, Checkpoint, Dataset, Example, GateConfig, Recipe, SimRlConfig, TeacherCache
 from star_edge.engine import Details, PlannedStage, Run, Stage
 from star_edge.errors import ModelError, TrainingError
 from star_edge.recipe import LoadedRecipe
@@ -402,6 +402,25 @@ def _supervised_watch(recipe: Recipe) -> Any:
     return replace(recipe.watch, every_rl_steps=None, max_reward_drop=None, min_entropy=None)
 
 
+def _adapt_config(recipe: Recipe) -> Any:
+    return _rl_config(recipe.adapt.sim_rl, recipe.adapt.tuning, recipe)
+
+
+def _student_rl_config(recipe: Recipe) -> Any:
+    return _rl_config(recipe.sim_rl.sim_rl, replace(recipe.sim_rl, sim_rl=SimRlConfig()), recipe)
+
+
+def _rl_config(config: SimRlConfig, others: Any, recipe: Recipe) -> Any:
+    """What decides Sim-RL's result: nothing of how its engine starts, and nothing at all where it takes no step."""
+    if config.steps == 0:
+        return None
+    return replace(config, vllm_memory_share=0.5, vllm_compile=True), others, recipe.watch
+
+
+def _cache_config(recipe: Recipe) -> Any:
+    return replace(recipe.cache, vllm_memory_share=0.5)
+
+
 def _imports(*modules: str, vllm: bool = False) -> Callable[[], None]:
     return functools.partial(_import, modules, vllm)
 
@@ -431,7 +450,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "adapt",
         "adapt the teacher by Sim-RL",
-        _seeded(lambda r: (r.adapt, r.watch)),
+        _seeded(_adapt_config),
         ("warmup",),
         _adapt,
         is_training=True,
@@ -441,7 +460,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "cache",
         "teacher rollouts and top-k cache",
-        _seeded(lambda r: r.cache),
+        _seeded(_cache_config),
         ("adapt",),
         _cache,
         uses_gpu=True,
@@ -460,7 +479,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "sim-rl",
         "Sim-RL on the student",
-        _seeded(lambda r: (r.sim_rl, r.watch)),
+        _seeded(_student_rl_config),
         ("ckd",),
         _student_rl,
         is_training=True,

@@ -446,3 +446,31 @@ def test_a_watch_over_sim_rl_alone_is_no_setting_of_supervised_stages() -> None:
 
     assert key(5, None) == key(6, None) == pipeline._warmup_config(replace(loaded().recipe, watch=None))
     assert key(5, 20) != key(6, 20)
+
+
+@pytest.mark.parametrize(
+    ("steps", "changes", "again"),
+    [
+        (4, ["adapt.sim_rl.lr=1.0e-5"], "adapt"),
+        (0, ["adapt.sim_rl.lr=1.0e-5"], ""),
+        (4, ["adapt.tuning.rank=3"], "warmup adapt"),
+        (0, ["adapt.tuning.rank=3"], "warmup"),
+        (4, ["sim_rl.sim_rl.lr=1.0e-5"], "sim-rl"),
+        (4, ["sim_rl.kinds=[single]"], "sim-rl"),
+        (0, ["sim_rl.kinds=[single]", "sim_rl.tuning.rank=3"], ""),
+        (4, ["adapt.sim_rl.vllm_memory_share=0.2", "sim_rl.sim_rl.vllm_compile=false"], ""),
+        (4, ["cache.vllm_memory_share=0.7"], ""),
+        (4, ["cache.vllm_logprobs=true"], "cache"),
+        (4, ["watch.rows=7"], "warmup adapt ckd sim-rl"),
+        (0, ["watch.rows=7"], "warmup ckd"),
+    ],
+)
+def test_a_stage_is_done_again_for_what_can_change_it(
+    tmp_path: Path, steps: int, changes: list[str], again: str
+) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(to_yaml(replace(loaded().recipe, watch=WatchConfig())))
+    given = [f"adapt.sim_rl.steps={steps}", f"sim_rl.sim_rl.steps={steps}"]
+    before, after = load(path, given), load(path, [*given, *changes])
+    trained = [stage for stage in pipeline.STAGES if stage.name in ("warmup", "adapt", "cache", "ckd", "sim-rl")]
+    assert [stage.name for stage in trained if stage.config(before) != stage.config(after)] == again.split()
