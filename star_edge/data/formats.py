@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from star_edge.contracts import Example, Tool
@@ -131,7 +132,7 @@ class Form:
     fits: Callable[[Any], bool] = lambda value: True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # each is itself alone, which is quick to look up
 class Kind:
     """Values of one meaning: `about` is how descriptions or names tell of it, `forms` how they may be written.
 
@@ -267,7 +268,9 @@ def formatted(example: Example, *, share: float, seed: int) -> Example:
     rng = draws(seed, "formats", example.id)
     if rng.random() >= share or any(_NAMES_A_FORM.search(message["content"]) for message in example.prompt):
         return example
-    forms = dict(form for tool in example.tools for form in _drawn_forms(example, tool, rng))
+    said = "\n".join(message["content"] for message in example.prompt if message["role"] == "user")
+    calls = [call for message in example.messages for call in message.get("tool_calls", ())]
+    forms = dict(form for tool in example.tools for form in _drawn_forms(tool, calls, said, rng))
     if not forms:
         return example
 
@@ -282,12 +285,18 @@ def formatted(example: Example, *, share: float, seed: int) -> Example:
     )
 
 
-def _drawn_forms(example: Example, tool: Tool, rng: random.Random) -> Iterator[tuple[tuple[str, str], Form]]:
+def _drawn_forms(
+    tool: Tool, calls: Sequence[Mapping[str, Any]], said: str, rng: random.Random
+) -> Iterator[tuple[tuple[str, str], Form]]:
     properties = tool["parameters"].get("properties", {})
     if any("format" in _told(*each).casefold() for each in properties.items()):
         return
-    open_ones = {name: _values(example, tool["name"], name) for name, schema in properties.items() if _is_open(schema)}
-    said = "\n".join(message["content"] for message in example.prompt if message["role"] == "user")
+    own = [call["arguments"] for call in calls if call["name"] == tool["name"]]
+    open_ones = {
+        name: [arguments[name] for arguments in own if name in arguments]
+        for name, schema in properties.items()
+        if _is_open(schema)
+    }
     for kind in KINDS:
         names = [
             name
@@ -319,23 +328,27 @@ def _is_open(schema: Any) -> bool:
         and schema.keys() == {"type", "description"}
         and schema["type"] in ("string", "number")
         and bool(schema["description"])
-        and not schema["description"].rstrip().endswith("?")
-        and not _HAS_A_FORM.search(schema["description"])
+        and _leaves_form_open(schema["description"])
     )
+
+
+# Rows offer the same tools again and again, so what their texts say is remembered.
+@lru_cache(maxsize=1 << 16)
+def _leaves_form_open(description: str) -> bool:
+    return not description.rstrip().endswith("?") and not _HAS_A_FORM.search(description)
+
+
+@lru_cache(maxsize=1 << 16)
+def _tells_of(told: str, kind: Kind) -> bool:
+    return bool(kind.about.search(told)) and not (kind.type == "string" and _OTHER.search(told))
 
 
 def _is_about(name: str, properties: Mapping[str, Any], kind: Kind) -> bool:
     """Whether a parameter means what its values look like, and no other one says the rest of it."""
-    told = _told(name, properties[name])
-    if not kind.about.search(told) or (kind.type == "string" and _OTHER.search(told)):
+    if not _tells_of(_told(name, properties[name]), kind):
         return False
     others = (_told(*each) for each in properties.items() if each[0] != name)
     return kind.about is not _ABOUT_CITY or not any(map(_REGION.search, others))
-
-
-def _values(example: Example, function: str, parameter: str) -> list[Any]:
-    calls = [call for message in example.messages for call in message.get("tool_calls", ()) if call["name"] == function]
-    return [call["arguments"][parameter] for call in calls if parameter in call["arguments"]]
 
 
 def _tool(tool: Tool, forms: Forms, rng: random.Random) -> Tool:

@@ -38,7 +38,7 @@ class Ruler:
                 if isinstance(row, DataError):
                     measured.append(row)
                 else:
-                    measured.append(self._fitting(len(row.prompt_ids), len(row.completion_ids)))
+                    measured.append(self._fitting(row.prompt_length, len(row.input_ids) - row.prompt_length))
         return measured
 
     def prompts(self, examples: Sequence[Example]) -> list[Lengths | DataError | None]:

@@ -26,7 +26,7 @@ _THINKING = re.compile(r"\A\s*<think>.*?</think>\s*", re.DOTALL)
 _TOOL_RESPONSE = re.compile(r"\A\s*<tool_response>\n?(.*?)\n?</tool_response>\s*\Z", re.DOTALL)
 
 
-def normalise_row(raw: Mapping[str, Any], *, where: str, known: dict[str, Tool] | None = None) -> Example:
+def normalise_row(raw: Mapping[str, Any], *, where: str, known: dict[bytes, Tool] | None = None) -> Example:
     """One row as an `Example`; keys that mean nothing to us are dropped.
 
     Args:
@@ -45,7 +45,7 @@ def normalise_row(raw: Mapping[str, Any], *, where: str, known: dict[str, Tool] 
     return _example(raw, messages, tools, where)
 
 
-def normalise_prompt(raw: Mapping[str, Any], *, where: str, known: dict[str, Tool] | None = None) -> Example:
+def normalise_prompt(raw: Mapping[str, Any], *, where: str, known: dict[bytes, Tool] | None = None) -> Example:
     """A prompt without an answer as an `Example` whose last turn, the assistant's, is empty.
 
     Raises: DataError: the row cannot be used, or has an answer, with the reason.
@@ -85,7 +85,7 @@ def read_prompts(path: Path) -> Iterator[tuple[int, Example | BadRow]]:
 
 
 def _read(path: Path, normalise: Callable[..., Example]) -> Iterator[tuple[int, Example | BadRow]]:
-    known: dict[str, Tool] = {}
+    known: dict[bytes, Tool] = {}
     for line, row in read_rows(path):
         where = f"{path}:{line}"
         if isinstance(row, BadRow):
@@ -156,7 +156,7 @@ def _text_or(value: Any, fallback: str) -> str:
     return str(value)
 
 
-def _tools(raw: Any, known: dict[str, Tool] | None) -> tuple[Tool, ...]:
+def _tools(raw: Any, known: dict[bytes, Tool] | None) -> tuple[Tool, ...]:
     if isinstance(raw, str):
         try:
             raw = strict_json.loads(raw) if raw.strip() else None

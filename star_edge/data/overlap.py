@@ -9,6 +9,7 @@ import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from star_edge.contracts import Example
@@ -51,6 +52,7 @@ class OverlapReport:
         return dataclasses.asdict(short)
 
 
+@lru_cache(maxsize=1 << 16)  # a row's texts are compared several times
 def normalise_text(text: str) -> str:
     """Words without case or punctuation, one space between them."""
     return " ".join(_WORD.findall(text.casefold()))

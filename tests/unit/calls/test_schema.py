@@ -259,7 +259,7 @@ def test_a_null_list_of_required_names_is_none_at_all():
 
 
 def test_equal_tools_of_several_rows_are_read_once() -> None:
-    known: dict[str, Any] = {}
+    known: dict[bytes, Any] = {}
     first = normalise_tools([{"name": "a"}, {"name": "b"}], known=known)
     second = normalise_tools([{"name": "b"}, {"name": "a", "description": "Another."}], known=known)
 
