@@ -115,6 +115,8 @@ class DataConfig:
     unlabelled: prompts without an answer, which only the teacher's cache uses.
     overlap_with: suites ("bfcl"), files of rows, or "heldout" for the held-out side; rows that share a request with one
         of them are left out.
+    drop_unsaid: leave out training rows whose calls give an optional parameter a value that nothing in the conversation
+        may mean: they teach to invent.
     heldout_tool_share: share of the called tools that the split holds out.
     max_prompt_tokens: longest prompt; longer rows are counted and left out.
     max_completion_tokens: longest answer; longer rows are counted and left out.
@@ -127,6 +129,7 @@ class DataConfig:
     mix: MixConfig | None = None
     unlabelled: tuple[SourceConfig, ...] = ()
     overlap_with: tuple[str, ...] = ()
+    drop_unsaid: bool = False
     heldout_tool_share: float = 0.1
     max_prompt_tokens: int = 1024
     max_completion_tokens: int = 256
@@ -316,6 +319,8 @@ class TeacherCacheConfig:
     top_k: tokens whose log-probabilities are kept of a position.
     reward: what `least_reward` is measured by.
     least_reward: completions of prompts with a label that earn less under `reward` are not kept; null keeps them.
+    drop_unsaid: completions that give an optional parameter a value that nothing in the conversation may mean are not
+        kept, unless the label has it too.
     rows_per_forward: rows that go through the teacher together.
     rows_per_shard: rows of a file, and completions that vLLM is asked for at a time: each call waits for its longest,
         so a few thousand are faster, and more is done again after a kill.
@@ -333,6 +338,7 @@ class TeacherCacheConfig:
     top_k: int = 100
     reward: RewardKind = "typed"
     least_reward: float | None = None
+    drop_unsaid: bool = False
     rows_per_forward: int = 16
     rows_per_shard: int = 256
     use_vllm: bool = False

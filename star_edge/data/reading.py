@@ -20,6 +20,7 @@ from star_edge.data.lengths import ROWS_AT_ONCE, Lengths, Ruler
 from star_edge.data.normalise import read_normalised, read_prompts, with_new_id
 from star_edge.data.overlap import KnownRequests, user_texts
 from star_edge.data.sources import BadRow, count_lines
+from star_edge.data.spoken import unsaid
 from star_edge.data.synth import generate
 from star_edge.errors import DataError
 from star_edge.progress import Progress
@@ -35,7 +36,8 @@ class Tally:
 
     kept: rows written, as themselves or as irrelevance rows made of them (`derived`), or as both (`twice`). refused: by
     the chat template. exact, ngram: rows that share the last request, or 13 words in a row, with something in
-    `data.overlap_with`. both_sides: rows that call tools of both sides of the split by tool.
+    `data.overlap_with`. unsaid: rows that `data.drop_unsaid` leaves out. both_sides: rows that call tools of both sides
+    of the split by tool.
     """
 
     source: str
@@ -49,14 +51,16 @@ class Tally:
     too_long: int = 0
     exact: int = 0
     ngram: int = 0
+    unsaid: int = 0
     both_sides: int = 0
     over_cap: int = 0
     not_drawn: int = 0
 
     def settle(self) -> None:
         """Call every row that is in no other count not drawn."""
-        lost = self.bad + self.refused + self.too_long + self.exact + self.ngram + self.both_sides + self.over_cap
-        self.not_drawn = self.read - self.kept - lost
+        unfit = self.bad + self.refused + self.too_long + self.unsaid
+        known = self.exact + self.ngram + self.both_sides
+        self.not_drawn = self.read - self.kept - unfit - known - self.over_cap
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,7 @@ class Reader:
         self.progress = progress
         self.collected = Collected()
         self._find = find
+        self._drops_unsaid = config.drop_unsaid
 
     def rows(self, source: SourceConfig, side: Side) -> list[Example]:
         """The rows that fit, in order: the first `limit` of them, and of those the `cap` that the seed draws."""
@@ -183,6 +188,8 @@ class Reader:
             if isinstance(row, BadRow):
                 tally.bad += 1
                 self.collected.rejected.append(row)
+            elif self._drops_unsaid and tally.side == "train" and unsaid(row.target_calls, row):
+                tally.unsaid += 1
             elif not self._is_known(row, tally):
                 yield Candidate(row, str(path), line, tally)
 

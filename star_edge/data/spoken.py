@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+from star_edge.contracts import Example, ToolCall
 
 _STEM = 4  # letters by which two forms of a word are taken for one
 _PERCENTAGE = re.compile(r"(?<![\d.,-])(\d+(?:\.\d+)?) ?(?:%|percent\b)", re.IGNORECASE)
@@ -37,6 +40,44 @@ def is_said(value: Any, request: str) -> bool:
     """Whether a value has texts or numbers, and a request all of them word by word; truth values are never said."""
     leaves = list(_leaves(value))
     return bool(leaves) and all(_is_verbatim(leaf, request) for leaf in leaves)
+
+
+def unsaid(calls: Sequence[ToolCall], example: Example) -> list[tuple[str, str, Any]]:
+    """Values that calls give optional parameters though nothing before the answer may mean them.
+
+    Truth values and choices from an `enum` are not looked at: what a request means by them is not in its words.
+
+    Returns: function, parameter and value of each.
+    """
+    schemas = {tool["name"]: tool["parameters"] for tool in example.tools}
+    heard: str | None = None
+    found = []
+    for call in calls:
+        schema = schemas.get(call.name, {})
+        for name, value in call.arguments.items():
+            if name in schema.get("required", ()) or isinstance(value, bool) or _is_chosen(schema, name):
+                continue
+            heard = _heard(example) if heard is None else heard
+            if not can_be_read(value, heard):
+                found.append((call.name, name, value))
+    return found
+
+
+def _is_chosen(schema: Any, name: str) -> bool:
+    described = schema.get("properties", {}).get(name)
+    if not isinstance(described, dict):
+        return False
+    items = described.get("items")
+    return "enum" in described or (isinstance(items, dict) and "enum" in items)
+
+
+def _heard(example: Example) -> str:
+    """All that was said before the answer, the values of earlier calls included."""
+    parts = []
+    for message in example.prompt:
+        parts.append(message.get("content") or "")
+        parts += [json.dumps(call["arguments"], ensure_ascii=False) for call in message.get("tool_calls") or ()]
+    return "\n".join(parts)
 
 
 def _is_verbatim(leaf: str, request: str) -> bool:

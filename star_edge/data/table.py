@@ -16,6 +16,7 @@ LOSSES = {
     "too_long": "too long",
     "exact": "exact",
     "ngram": "13-word",
+    "unsaid": "unsaid",
     "both_sides": "both sides",
     "over_cap": "over cap",
     "not_drawn": "not drawn",

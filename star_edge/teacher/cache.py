@@ -163,9 +163,10 @@ def refuse_without_completions(cache: TeacherCache, *, labels: int, config: Teac
         return
     limit = config.least_reward
     earns = "" if limit is None else f", and earns cache.least_reward ({limit:g}) where there is a label"
+    said = ", and passes no value that nobody said (cache.drop_unsaid)" if config.drop_unsaid else ""
     raise TrainingError(
         f"{cache.folder}: none of the teacher's completions is valid, ends within cache.max_new_tokens "
-        f"({config.max_new_tokens}){earns}; change that, or warm the teacher up longer (adapt.warmup_rows)"
+        f"({config.max_new_tokens}){earns}{said}; change that, or warm the teacher up longer (adapt.warmup_rows)"
     )
 
 

@@ -14,6 +14,7 @@ from star_edge.calls.offered import all_offered
 from star_edge.calls.parse import parse_completion
 from star_edge.contracts import Example, TeacherCacheConfig, Tool
 from star_edge.data.chat import ChatCodec
+from star_edge.data.spoken import unsaid
 from star_edge.models.load import LoadedModel
 from star_edge.models.sampling import sample as sample_batch
 from star_edge.progress import Progress, or_quiet
@@ -67,10 +68,10 @@ def sample(
 ) -> Iterator[Rollout]:
     """Sample `config.rollouts` completions a prompt; yield the valid ones that differ.
 
-    Kept is what ended by itself within `max_new_tokens`, is valid (`is_valid`) and earns `least_reward` where there is
-    a label; of completions with the same tokens the first. Prompts of like length share a batch of `rows_per_forward`
-    rows. What is drawn depends on the seed and on the examples given, so a call with the same examples gives the same
-    rollouts. `what` names the progress bar.
+    Kept is what ended by itself within `max_new_tokens`, is valid (`is_valid`), earns `least_reward` where there is a
+    label, and invents no value where `drop_unsaid` says so; of completions with the same tokens the first. Prompts of
+    like length share a batch of `rows_per_forward` rows. What is drawn depends on the seed and on the examples given,
+    so a call with the same examples gives the same rollouts. `what` names the progress bar.
     """
     prompts = codec.prompts_ids(examples)
     by_length = sorted(range(len(examples)), key=lambda index: len(prompts[index]))
@@ -106,7 +107,8 @@ def worth_keeping(
 ) -> Iterator[tuple[DrawnT, str]]:
     """Completions that ended by themselves, are valid and differ from those before them, with their texts.
 
-    Where the example has a label they also earn `config.least_reward`, if there is one.
+    Where the example has a label they also earn `config.least_reward`, if there is one. With `config.drop_unsaid` they
+    give no optional parameter a value of their own.
     """
     distinct: dict[tuple[int, ...], DrawnT] = {}
     for one in drawn:
@@ -114,8 +116,15 @@ def worth_keeping(
             distinct.setdefault(one.ids, one)
     for one in distinct.values():
         text = codec.tokenizer.decode(list(one.ids[:-1]), skip_special_tokens=False)
-        if is_valid(text, example.tools) and _earns(text, example, config):
+        if is_valid(text, example.tools) and _earns(text, example, config) and not _invents(text, example, config):
             yield one, text
+
+
+def _invents(text: str, example: Example, config: TeacherCacheConfig) -> bool:
+    if not config.drop_unsaid:
+        return False
+    labelled = unsaid(example.target_calls, example)
+    return any(value not in labelled for value in unsaid(parse_completion(text).calls, example))
 
 
 def _earns(text: str, example: Example, config: TeacherCacheConfig) -> bool:

@@ -108,6 +108,25 @@ def test_files_beside_a_grammar_hold_out_tools_that_the_grammar_does_not_call(co
     assert (dataset.train_rows, dataset.heldout_rows) == (60 + 15, 20 + 5)
 
 
+@pytest.mark.parametrize("mix", [None, MixConfig(rows=100)])
+def test_training_rows_that_pass_what_nobody_said_can_be_left_out(
+    codec: ChatCodec, folder: Path, mix: MixConfig | None
+) -> None:
+    invented = row("light", "please use light again")
+    invented["messages"][1]["tool_calls"][0]["arguments"] = {"key": "demonstration"}
+    invented["tools"] = [{"name": "light", "parameters": {"key": {"type": "string", "optional": True}}}]
+    add_lines(folder, json.dumps(invented))
+    held_out = row("sing", "please sing")
+    held_out["messages"][1]["tool_calls"] = invented["messages"][1]["tool_calls"]
+    (folder / "held.jsonl").write_text(json.dumps({**held_out, "tools": invented["tools"]}) + "\n")
+    held = (SourceConfig(path="held.jsonl"),)
+    for drops in (False, True):
+        dataset = run(config("rows.jsonl", heldout=held, mix=mix, drop_unsaid=drops), codec, folder)
+        train, heldout = losses_of(dataset)
+        assert (train["read"], train["kept"], train.get("unsaid", 0)) == (21, 21 - drops, drops)
+        assert (heldout["kept"], "unsaid" in heldout) == (1, False)
+
+
 def test_sources_are_mixed_evenly_each_in_its_own_order(codec: ChatCodec, folder: Path) -> None:
     sources = (SYNTH, SourceConfig(path="rows.jsonl"))
     dataset = run(DataConfig(train=sources, heldout=(SYNTH,)), codec, folder)

@@ -20,7 +20,8 @@ def side(rows: int, **kinds: int) -> dict[str, Any]:
 
 TALLY = {
     "source": "own.jsonl", "side": "train", "read": 2000, "kept": 1500, "derived": 42, "twice": 30, "bad": 0,
-    "refused": 0, "too_long": 17, "exact": 2, "ngram": 0, "both_sides": 3, "over_cap": 0, "not_drawn": 478,
+    "refused": 0, "too_long": 17, "exact": 2, "ngram": 0, "unsaid": 0, "both_sides": 3, "over_cap": 0,
+    "not_drawn": 478,
 }  # fmt: skip
 MIX = {
     "wanted_rows": 1800, "wanted_near_miss": 35,

@@ -94,3 +94,20 @@ def test_draws_depend_on_the_seed_and_the_batch_alone(chatty, codec, examples):
     whole = drawn(1, examples)
     assert whole == drawn(1, examples)
     assert whole != drawn(2, examples)
+
+
+@pytest.mark.parametrize(
+    ("room", "target", "kept"),
+    [
+        ("porch", {"content": ""}, False),
+        ("porch", {"tool_calls": [{"name": "dim", "arguments": {"room": "porch"}}]}, True),
+        ("porch", {"tool_calls": [{"name": "dim", "arguments": {"room": "hall"}}]}, False),
+        ("it", {"content": ""}, True),
+    ],
+    ids=["no label", "the label has it", "the label has another", "said"],
+)
+def test_completions_that_invent_a_value_can_be_left_out(codec, room, target, kept):
+    text = call("dim", f'{{"room": "{room}"}}')
+    drawn = labelled(text, **target)
+    assert drawn(codec, replace(CONFIG, drop_unsaid=True)) == ([text] if kept else [])
+    assert drawn(codec, CONFIG) == [text]

@@ -1,0 +1,70 @@
+import pytest
+
+from star_edge.contracts import Example, ToolCall
+from star_edge.data.spoken import unsaid
+
+BOOK = {
+    "name": "book",
+    "description": "",
+    "parameters": {
+        "type": "object",
+        "properties": {
+            "city": {"type": "string"},
+            "nights": {"type": "integer"},
+            "rooms": {"type": "array", "items": {"type": "integer"}},
+            "quiet": {"type": "boolean"},
+            "class": {"type": "string", "enum": ["budget", "fine"]},
+            "extras": {"type": "array", "items": {"type": "string", "enum": ["breakfast", "garage"]}},
+            "key": {"type": "string"},
+        },
+        "required": ["city"],
+    },
+}
+
+
+def row(*messages):
+    said = [{"role": "user", "content": text} if isinstance(text, str) else text for text in messages]
+    return Example("1", "test", (*said, {"role": "assistant", "content": ""}), (BOOK,))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        ({"city": "Rome"}, []),  # required: the model has to say something
+        ({"nights": 3}, []),
+        ({"nights": 4}, ["nights"]),
+        ({"rooms": [3]}, []),
+        ({"rooms": [3, 7]}, ["rooms"]),
+        ({"quiet": True, "class": "budget", "extras": ["garage"]}, []),
+        ({"key": "demonstration"}, ["key"]),
+        ({"nobody": "offered it"}, ["nobody"]),
+    ],
+)
+def test_values_of_optional_parameters_are_looked_for_in_what_was_said(arguments, found):
+    example = row("Book three nights in Oslo")
+    assert unsaid([ToolCall("book", arguments)], example) == [("book", name, arguments[name]) for name in found]
+
+
+def test_all_that_came_before_is_heard():
+    call = {"name": "book", "arguments": {"city": "Oslo", "nights": 12}}
+    example = row(
+        {"role": "system", "content": "The customer's key is fjord-77."},
+        "Book it as last time",
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": '{"rooms": [81]}'},
+        "And again",
+    )
+    again = ToolCall("book", {"city": "Oslo", "nights": 12, "rooms": [81], "key": "fjord-77"})
+    assert unsaid([again], example) == []
+    assert unsaid([again, ToolCall("book", {"nights": 13})], example) == [("book", "nights", 13)]
+
+
+def test_what_is_about_to_be_answered_is_not_heard():
+    call = {"name": "book", "arguments": {"nights": 9}}
+    example = Example(
+        "1",
+        "test",
+        ({"role": "user", "content": "Book"}, {"role": "assistant", "content": "", "tool_calls": [call]}),
+        (BOOK,),
+    )
+    assert unsaid(example.target_calls, example) == [("book", "nights", 9)]
