@@ -67,12 +67,8 @@ def _check_depth(value: Any, source: str) -> None:
         return
     level = [value]
     for _ in range(MAX_DEPTH):
-        level = [
-            item
-            for holder in level
-            for item in (holder.values() if isinstance(holder, dict) else holder)
-            if isinstance(item, dict | list)
-        ]
+        inner = [item for holder in level for item in (holder.values() if isinstance(holder, dict) else holder)]
+        level = [item for item in inner if isinstance(item, dict | list)]
         if not level:
             return
     raise ValueError(f"nested deeper than {MAX_DEPTH}")

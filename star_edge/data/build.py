@@ -247,7 +247,7 @@ class _Build:
         return left, late, told
 
     def check_bad_share(self) -> None:
-        """Write down the bad rows, and stop when they are too many."""
+        """Write down the bad rows, and stop when they are too many, or all that a source has."""
         collected = self.reader.collected
         write_atomic(self.out / "rejected.jsonl", json_lines(dataclasses.asdict(row) for row in collected.rejected))
         read = sum(tally.read for tally in collected.tallies)
@@ -257,6 +257,10 @@ class _Build:
                 f"{collected.rejected[0]}; {bad} of {read} rows are bad, more than max_bad_share {limit:g} allows; "
                 f"all are listed in {self.out / 'rejected.jsonl'}"
             )
+        for tally in collected.tallies:
+            if tally.read and tally.bad == tally.read:  # a small one may hide in the share of all
+                first = next(row for row in collected.rejected if Path(row.file).name == tally.source)
+                raise DataError(f"{first}; no row of {tally.source} can be read")
 
 
 def _requests_of(heldout: Sequence[Example]) -> KnownRequests:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from star_edge.calls.template import render
 from star_edge.contracts import Example, Message, ModelConfig
-from star_edge.data.line_ids import LineIds
 from star_edge.errors import DataError
 
 if TYPE_CHECKING:
@@ -45,7 +44,6 @@ class ChatCodec:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str) -> None:
         self.tokenizer = tokenizer
         self.template = template
-        self._line_ids = LineIds(tokenizer)
         self._turn_ends = _special_ids(tokenizer)
         self._cuts = _cutting_tokens(tokenizer)
 
@@ -59,7 +57,7 @@ class ChatCodec:
 
     def prompts_ids(self, examples: Sequence[Example]) -> list[list[int]]:
         """As `prompt_ids`, for many rows in one pass of the tokenizer."""
-        return self._line_ids.of([self.prompt_text(example) for example in examples])
+        return self._ids_of([self.prompt_text(example) for example in examples])
 
     def encode(self, example: Example) -> EncodedExample:
         """Ids of the prompt and its completion; the completion ends with the turn-end token.
@@ -86,7 +84,7 @@ class ChatCodec:
     def encode_many(self, examples: Sequence[Example]) -> list[EncodedExample | DataError]:
         """As `encode`, for many rows in one pass of the tokenizer; a refused row's error stands in its place."""
         texts = [self._texts(example) for example in examples]
-        ids = iter(self._line_ids.of([text[1].rstrip() for text in texts if not isinstance(text, DataError)]))
+        ids = iter(self._ids_of([text[1].rstrip() for text in texts if not isinstance(text, DataError)]))
         return [
             text if isinstance(text, DataError) else self._encoded(example.id, text[0], next(ids))
             for example, text in zip(examples, texts, strict=True)
@@ -95,7 +93,7 @@ class ChatCodec:
     def prompt_lengths(self, examples: Sequence[Example]) -> list[int | DataError]:
         """Tokens of each row's prompt, whatever its answer; an error where the template refuses the row."""
         prompts = [self._prompt_or_error(example) for example in examples]
-        ids = iter(self._line_ids.of([prompt for prompt in prompts if isinstance(prompt, str)]))
+        ids = iter(self._ids_of([prompt for prompt in prompts if isinstance(prompt, str)]))
         return [len(next(ids)) if isinstance(prompt, str) else prompt for prompt in prompts]
 
     def _prompt_or_error(self, example: Example) -> str | DataError:
@@ -153,7 +151,12 @@ class ChatCodec:
         )
 
     def _ids(self, text: str) -> list[int]:
-        (ids,) = self._line_ids.of([text])
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def _ids_of(self, texts: Sequence[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
         return ids
 
 

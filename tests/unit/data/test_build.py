@@ -210,6 +210,13 @@ def test_few_bad_rows_are_recorded_counted_and_skipped(codec: ChatCodec, folder:
     assert summary_of(dataset)["sources"][0]["bad"] == 1
 
 
+def test_a_source_without_a_row_that_can_be_read_stops_whatever_the_share(codec: ChatCodec, folder: Path) -> None:
+    (folder / "prompts.jsonl").write_text('{"messages": 3}\n')
+    prompts = (SourceConfig(path="prompts.jsonl"),)
+    with pytest.raises(DataError, match=r"prompts\.jsonl:1: .*; no row of prompts\.jsonl can be read"):
+        run(config("rows.jsonl", unlabelled=prompts, max_bad_share=0.5), codec, folder)
+
+
 def test_too_many_bad_rows_stop_with_the_first_and_list_them_all(codec: ChatCodec, folder: Path) -> None:
     add_lines(folder, "{", "[]")
 
