@@ -4,8 +4,9 @@ scoring   `score`: ours (`star_edge.teacher.scoring`): rows of a prompt share it
           exist at the completions' positions only; `padded`: a forward over rows padded to the longest, each with its
           own prompt, with logits and log-softmax at every position. Both give the top-k of the same rows.
 rollouts  `vllm`, `vllm_logprobs` (with its own top-k at every position, so that nothing is left to score), `here`
-          (`star_edge.models.sampling`) and `generate` (transformers' own): completions/s on the same prompts. No
-          teacher ends them by itself here, so that all have the same length.
+          (`star_edge.models.sampling`) and `generate` (transformers' own): completions/s and tokens/s on the
+          same prompts. A random teacher ends none by itself, so that all have the same length; with --teacher those of
+          vLLM end where that one does, so compare tokens.
 
 Each mode runs in a process of its own and stops when its share of the minutes is over. Nothing is downloaded: without a
 folder the teacher is Qwen2.5-1.5B's architecture with random weights, and rows have real lengths and random tokens.
@@ -37,14 +38,15 @@ DEFINITIONS = {
     "counted_per_s": "positions whose top-k was found",
     "bytes_per_position": "of the shard on disk, token ids and file header included, by completion positions",
     "completions_per_s": "behind start-up and a warm-up call; a random teacher's have --new-tokens tokens each",
+    "new_tokens_per_s": "of the same; what to compare the modes by where a real teacher ends its completions",
 }
 
 RATIOS = (
     ("score", "padded", "row_tokens_per_s"),
     ("score", "padded", "tokens_per_s"),
-    ("vllm", "here", "completions_per_s"),
-    ("vllm", "generate", "completions_per_s"),
-    ("vllm", "vllm_logprobs", "completions_per_s"),
+    ("vllm", "here", "new_tokens_per_s"),
+    ("vllm", "generate", "new_tokens_per_s"),
+    ("vllm", "vllm_logprobs", "new_tokens_per_s"),
 )
 
 

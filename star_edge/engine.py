@@ -78,7 +78,7 @@ class Stage:
     config: picks its part of the recipe. needs: the stages whose keys enter its own.
     is_training: all processes of a launch run it. is_measurement: quick enough to be done again without asking.
     uses_gpu: outside a launch it runs in a process of its own, which leaves the GPU to the next one.
-    prepare: imports what it needs, in that process and while a stage before it still runs.
+    prepare: for a recipe what that process calls while a stage before still runs: its imports, or None.
     scratch: names in its folder that only a resume needs.
     """
 
@@ -90,7 +90,7 @@ class Stage:
     is_training: bool = False
     is_measurement: bool = False
     uses_gpu: bool = False
-    prepare: Callable[[], object] | None = None
+    prepare: Callable[[Recipe], Callable[[], object] | None] | None = None
     scratch: tuple[str, ...] = ("trainer", "scratch")
 
 
@@ -344,6 +344,7 @@ class _GpuProcesses:
     def __init__(self, stages: Sequence[Stage], run: Run) -> None:
         """`stages`: all that will be run, in order."""
         self._due = [stage for stage in stages if _has_own_process(stage, run)]
+        self._run = run
         self._next: OwnProcess | None = None
 
     def details(self, stage: Stage, run: Run, folder: Path) -> Details:
@@ -352,14 +353,21 @@ class _GpuProcesses:
         if stage not in self._due:
             return stage.run(run, folder)
         process, self._next = self._next, None
-        self._due.remove(stage)
-        self._stand_by()
         assert process is not None  # this stage was due
-        return process.run(stage.run, run, folder)
+        self._due.remove(stage)
+        try:
+            self._stand_by()
+            return process.run(stage.run, run, folder)
+        finally:
+            process.end()
 
     def _stand_by(self) -> None:
+        if self._next is not None and not self._next.is_alive():  # killed while it waited, for memory perhaps
+            self._next.end()
+            self._next = None
         if self._next is None and self._due:
-            self._next = OwnProcess(self._due[0].prepare)
+            prepare = self._due[0].prepare
+            self._next = OwnProcess(None if prepare is None else prepare(self._run.recipe))
 
     def close(self) -> None:
         """End the process that waits, if there is one."""

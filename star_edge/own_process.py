@@ -1,7 +1,7 @@
 """Work in a process of its own: the GPU memory it takes, and what libraries leave in its environment, end with it.
 
 A process can be started before its work is known, and import what that will need meanwhile: torch, TRL and vLLM take a
-third of a minute, in which the GPU would wait.
+third of a minute, in which a GPU would wait.
 
 The process leads a group, and whatever it starts (an engine, loaders) is in it. The group ends with the process, and
 with the one that started it, whatever ends either: an engine that lives on would keep the GPU from the next run.
@@ -36,12 +36,14 @@ class OwnProcess:
         """Start it.
 
         Args:
-            prepare: called there at once, for what it imports; what it raises is not heard of. Pickled as `work` is.
+            prepare: called there at once, for what it imports. What it raises is told if the work fails, too. Pickled
+                as `work` is.
         """
         spawn = multiprocessing.get_context("spawn")
         self._pipe, theirs = spawn.Pipe()
         self._process = spawn.Process(target=_answer, args=(theirs, prepare))
         self._process.start()
+        self._has_ended = False
         theirs.close()
 
     def run(self, work: Callable[..., Result], *args: Any) -> Result:
@@ -62,15 +64,16 @@ class OwnProcess:
             raise error
         return result  # type: ignore[no-any-return]
 
+    def is_alive(self) -> bool:
+        """Whether work can still be given to it."""
+        return not self._has_ended and self._process.is_alive()
+
     def end(self) -> None:
         """End it with all that it started, whatever it does; safe to call twice."""
-        self._pipe.close()
-        _end(self._process)
-
-
-def in_own_process(work: Callable[..., Result], *args: Any) -> Result:
-    """`OwnProcess().run(work, *args)`."""
-    return OwnProcess().run(work, *args)
+        if not self._has_ended:  # its number may be another's by then
+            self._has_ended = True
+            _end(self._process)
+            self._pipe.close()
 
 
 def _received(receiver: Connection, process: SpawnProcess) -> Any:
@@ -99,16 +102,25 @@ def _answer(pipe: Connection, prepare: Callable[[], object] | None) -> None:
     # A spawned process would spawn its own too, and the worker of a trainer's data loader cannot be pickled.
     multiprocessing.set_start_method("fork", force=True)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if prepare is not None:
-        with suppress(Exception):  # the work will meet the same, and say it
+    early: Exception | None = None
+    try:
+        if prepare is not None:
             prepare()
-    work, args = pipe.recv()
+    except Exception as error:
+        early = error
+    try:
+        work, args = pipe.recv()
+    except EOFError:  # nobody wants it any more
+        return
     outcome: tuple[Any, Exception | None]
     try:
         outcome = (work(*args), None)
     except Exception as error:
-        error.add_note(f"In its own process:\n{traceback.format_exc()}")
-        outcome = (None, error if _can_travel(error) else RuntimeError(f"{type(error).__name__}: {error}"))
+        told = error if _can_travel(error) else RuntimeError(f"{type(error).__name__}: {error}")
+        if early is not None:  # what failed in the middle of an import may fail otherwise the second time
+            told.add_note(f"Importing ahead had failed: {early!r}")
+        told.add_note(f"In its own process:\n{traceback.format_exc()}")
+        outcome = (None, told)
     pipe.send(outcome)
     pipe.close()
 

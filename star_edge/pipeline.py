@@ -7,17 +7,17 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from star_edge import engine, manifest
-from star_edge.contracts import Bundle, Checkpoint, Dataset, Example, GateConfig, Recipe, SimRlConfig, TeacherCache
+from star_edge import engine, keys, manifest
+from star_edge.ahead import imports
+from star_edge.contracts import Bundle, Checkpoint, Dataset, Example, Recipe, TeacherCache
 from star_edge.engine import Details, PlannedStage, Run, Stage
 from star_edge.errors import ModelError, TrainingError
 from star_edge.recipe import LoadedRecipe
@@ -350,157 +350,77 @@ def _validate(run: Run, out: Path) -> Details:
     )
 
 
-def _data_config(loaded: LoadedRecipe) -> Any:
-    """The data section with the content of every file it names, so that changed rows are new inputs."""
-    from star_edge.data.build import fingerprints
-
-    data = loaded.recipe.data
-    files = fingerprints(data, loaded.folder)
-    # Where the files lie changes nothing; what is in them does.
-    return {"data": replace(data, folder=None), "seed": loaded.recipe.seed, "files": files}
-
-
-def _base_config(loaded: LoadedRecipe) -> Any:
-    from star_edge.models.sources import resolve_source
-    from star_edge.positions import check_positions
-
-    check_positions(loaded)  # before gigabytes are fetched
-    recipe = loaded.recipe
-    return [recipe.teacher, recipe.student, *(resolve_source(m).fingerprint for m in (recipe.teacher, recipe.student))]
-
-
-def _seeded(pick: Callable[[Recipe], Any]) -> Callable[[LoadedRecipe], Any]:
-    return lambda loaded: {"config": pick(loaded.recipe), "seed": loaded.recipe.seed}
-
-
-def _validate_config(recipe: Recipe) -> Any:
-    """Gates are judged anew each time the report is written; changing one repeats no measurement."""
-    return replace(recipe.validate, gates=GateConfig())
-
-
-def _evaluate_config(loaded: LoadedRecipe) -> Any:
-    """What decides the answers: the suites' data wherever it lies, and no batch size."""
-    config = loaded.recipe.evaluate
-    if config is None:
-        return None
-    from star_edge.answering.stage import suite_versions
-
-    return [
-        replace(config, suites=(), rows_per_forward=1, vllm_memory_share=1.0),
-        suite_versions(config, loaded.folder),
-    ]
-
-
-def _warmup_config(recipe: Recipe) -> Any:
-    return recipe.adapt.warmup, recipe.adapt.tuning, recipe.adapt.warmup_rows, _supervised_watch(recipe)
-
-
-def _supervised_watch(recipe: Recipe) -> Any:
-    """The watch without what Sim-RL alone heeds, so that changing it trains no teacher again."""
-    if recipe.watch is None or recipe.watch.every_steps is None:
-        return None
-    return replace(recipe.watch, every_rl_steps=None, max_reward_drop=None, min_entropy=None)
-
-
-def _adapt_config(recipe: Recipe) -> Any:
-    return _rl_config(recipe.adapt.sim_rl, recipe.adapt.tuning, recipe)
-
-
-def _student_rl_config(recipe: Recipe) -> Any:
-    return _rl_config(recipe.sim_rl.sim_rl, replace(recipe.sim_rl, sim_rl=SimRlConfig()), recipe)
-
-
-def _rl_config(config: SimRlConfig, others: Any, recipe: Recipe) -> Any:
-    """What decides Sim-RL's result: nothing of how its engine starts, and nothing at all where it takes no step."""
-    if config.steps == 0:
-        return None
-    return replace(config, vllm_memory_share=0.5, vllm_compile=True), others, recipe.watch
-
-
-def _cache_config(recipe: Recipe) -> Any:
-    return replace(recipe.cache, vllm_memory_share=0.5)
-
-
-def _imports(*modules: str, vllm: bool = False) -> Callable[[], None]:
-    return functools.partial(_import, modules, vllm)
-
-
-def _import(modules: Sequence[str], vllm: bool) -> None:
-    from star_edge.models.vllm_engine import import_vllm
-
-    for module in modules:
-        importlib.import_module(module)
-    if vllm:
-        import_vllm()
-
-
 STAGES: tuple[Stage, ...] = (
-    Stage("base", "load teacher and student", _base_config, (), _base),
-    Stage("data", "normalise, render and split the rows", _data_config, ("base",), _data),
+    Stage("base", "load teacher and student", keys.base_config, (), _base),
+    Stage("data", "normalise, render and split the rows", keys.data_config, ("base",), _data),
     Stage(
         "warmup",
         "supervised warm-up of the teacher",
-        _seeded(_warmup_config),
+        keys.seeded(keys.warmup_config),
         ("data",),
         _warmup,
         is_training=True,
         uses_gpu=True,
-        prepare=_imports("star_edge.distill.trainer"),
+        prepare=imports("star_edge.distill.trainer", needed=lambda r: r.adapt.warmup is not None),
     ),
     Stage(
         "adapt",
         "adapt the teacher by Sim-RL",
-        _seeded(_adapt_config),
+        keys.seeded(keys.adapt_config),
         ("warmup",),
         _adapt,
         is_training=True,
         uses_gpu=True,
-        prepare=_imports("star_edge.rl.trainer"),
+        prepare=imports("star_edge.rl.trainer", needed=lambda r: r.adapt.sim_rl.steps > 0),
     ),
     Stage(
         "cache",
         "teacher rollouts and top-k cache",
-        _seeded(_cache_config),
+        keys.seeded(lambda r: r.cache.deciding()),
         ("adapt",),
         _cache,
         uses_gpu=True,
-        prepare=_imports("star_edge.teacher.cache", vllm=True),
+        prepare=imports("star_edge.teacher.cache", vllm=lambda r: r.cache.use_vllm),
     ),
     Stage(
         "ckd",
         "constrained knowledge distillation",
-        _seeded(lambda r: (r.distill, _supervised_watch(r))),
+        keys.seeded(lambda r: (r.distill, keys.supervised_watch(r))),
         ("cache",),
         _ckd,
         is_training=True,
         uses_gpu=True,
-        prepare=_imports("star_edge.distill.trainer"),
+        prepare=imports("star_edge.distill.trainer"),
     ),
     Stage(
         "sim-rl",
         "Sim-RL on the student",
-        _seeded(_student_rl_config),
+        keys.seeded(keys.student_rl_config),
         ("ckd",),
         _student_rl,
         is_training=True,
         uses_gpu=True,
-        prepare=_imports("star_edge.rl.trainer"),
+        prepare=imports("star_edge.rl.trainer", needed=lambda r: r.sim_rl.sim_rl.steps > 0),
     ),
     Stage("merge", "merge the adapter into the student", lambda _: None, ("sim-rl",), _merge),
     Stage(
         "evaluate",
         "score checkpoints on suites",
-        _evaluate_config,
+        keys.evaluate_config,
         ("merge",),
         _evaluate,
         is_measurement=True,
         uses_gpu=True,
-        prepare=_imports("star_edge.answering.stage", vllm=True),
+        prepare=imports(
+            "star_edge.answering.stage",
+            needed=lambda r: r.evaluate is not None,
+            vllm=lambda r: r.evaluate is not None and find_spec("vllm") is not None,
+        ),
     ),
     Stage(
         "export",
         "write and check GGUF and ONNX files",
-        _seeded(lambda r: r.export),
+        keys.seeded(lambda r: r.export),
         ("merge",),
         _export,
         is_measurement=True,
@@ -508,7 +428,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "validate",
         "accuracy and latency of every file",
-        _seeded(_validate_config),
+        keys.seeded(keys.validate_config),
         ("export",),
         _validate,
         is_measurement=True,

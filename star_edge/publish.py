@@ -33,7 +33,12 @@ def publish(run_folder: Path, out: Path, *, stage: Literal["ckd", "sim-rl"] = "s
             "alone (tuning.method: lora in each stage of the student)"
         )
     config = loaded.recipe
-    facts = {"recipe": config.name, "recipe_hash": recipe.recipe_hash(config), "stage": stage, "seed": config.seed}
+    facts = {
+        "recipe": config.name,
+        "recipe_hash": recipe.recorded_hash(run_folder / engine.RESOLVED),
+        "stage": stage,
+        "seed": config.seed,
+    }
     return publish_adapter(checkpoint, config.student, facts, _scores(run_folder, stage), out, force=force)
 
 

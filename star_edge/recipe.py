@@ -108,6 +108,13 @@ def recipe_hash(recipe: Recipe) -> str:
     return hash_json(recipe)
 
 
+def recorded_hash(resolved: Path) -> str:
+    """The hash that a run wrote above its resolved recipe; recipes have more keys later, and other hashes then."""
+    first = resolved.read_text(encoding="utf-8").partition("\n")[0]
+    found = re.fullmatch(r"# ([0-9a-f]{64})", first)
+    return found[1] if found else recipe_hash(load(resolved).recipe)
+
+
 def to_yaml(recipe: Recipe) -> str:
     """The resolved recipe as YAML that `load` reads back to the same recipe."""
     text: str = yaml.dump(plain(recipe), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)

@@ -92,7 +92,7 @@ def _row(name: str, value: Mapping[str, Any], origin: tuple[Path, str] | None) -
         seed=resolved.seed,
         minutes=sum(seconds.get(needed, 0.0) for needed in _behind(stage)) / 60,
         steps=sum(_steps(run / trained) for trained in TRAINED[stage]),
-        recipe=f"{resolved.name} {recipe.recipe_hash(resolved)[:12]}",
+        recipe=f"{resolved.name} {recipe.recorded_hash(run / engine.RESOLVED)[:12]}",
     )
 
 

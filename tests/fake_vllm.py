@@ -60,9 +60,10 @@ class FakeVllm(ModuleType):
         limit = min(settings.max_tokens, room)
         ids = [*self._answer(prompt, settings), settings.stop_token_ids[0]]
         reason = "stop" if len(ids) <= limit else "length"
-        logprobs = None if settings.logprobs is None else _likely(ids[:limit], settings.logprobs)
-        assert settings.flat_logprobs
-        assert (settings.logprobs or 0) <= self.loaded["max_logprobs"]
+        count = getattr(settings, "logprobs", 0)
+        assert count <= self.loaded["max_logprobs"]
+        assert not count or settings.flat_logprobs
+        logprobs = _likely(ids[:limit], count) if count else None
         return [
             SimpleNamespace(token_ids=ids[:limit], finish_reason=reason, logprobs=logprobs) for _ in range(settings.n)
         ]

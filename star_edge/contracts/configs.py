@@ -6,7 +6,7 @@ Behind its first paragraph a docstring has one entry a field: docs/recipe-keys.m
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -344,6 +344,10 @@ class TeacherCacheConfig:
     use_vllm: bool = False
     vllm_memory_share: float = 0.5
     vllm_logprobs: bool = False
+
+    def deciding(self) -> TeacherCacheConfig:
+        """What decides a cache's content: the same, with the room that vLLM takes for it at the default."""
+        return replace(self, vllm_memory_share=0.5)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,23 @@ from star_edge.contracts import Example, ToolCall
 _STEM = 4  # letters by which two forms of a word are taken for one
 _PERCENTAGE = re.compile(r"(?<![\d.,-])(\d+(?:\.\d+)?) ?(?:%|percent\b)", re.IGNORECASE)
 _CODE = re.compile(r"[A-Za-z]{1,3}")
-_NUMBER_WORDS = (
+_UNITS = (
     "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
-    "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
+    "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
 )  # fmt: skip
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+_NUMBER_WORDS = {
+    **{word: float(number) for number, word in enumerate(_UNITS, 1)},
+    **{word: 10.0 * number for number, word in enumerate(_TENS, 2)},
+    **{word: float(number) for number, word in enumerate(_ORDINALS, 1)},
+    "half": 0.5,
+    "once": 1.0,
+    "twice": 2.0,
+    "dozen": 12.0,
+}
+_SCALES = {"hundred": 1e2, "thousand": 1e3, "k": 1e3, "million": 1e6, "m": 1e6, "billion": 1e9}
+_TRUTH = frozenset(("true", "false"))
 _MONTHS = (
     "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
     "december",
@@ -45,7 +58,8 @@ def is_said(value: Any, request: str) -> bool:
 def unsaid(calls: Sequence[ToolCall], example: Example) -> list[tuple[str, str, Any]]:
     """Values that calls give optional parameters though nothing before the answer may mean them.
 
-    Truth values and choices from an `enum` are not looked at: what a request means by them is not in its words.
+    Truth values, nothing at all (null, "") and choices from an `enum` are not looked at: what a request means by them
+    is not in its words. A number is heard wherever it was said, and codes of up to three letters pass.
 
     Returns: function, parameter and value of each.
     """
@@ -55,7 +69,8 @@ def unsaid(calls: Sequence[ToolCall], example: Example) -> list[tuple[str, str, 
     for call in calls:
         schema = schemas.get(call.name, {})
         for name, value in call.arguments.items():
-            if name in schema.get("required", ()) or isinstance(value, bool) or _is_chosen(schema, name):
+            described = schema.get("properties", {}).get(name)
+            if name in schema.get("required", ()) or _is_free_of_words(value) or _is_chosen(described):
                 continue
             heard = _heard(example) if heard is None else heard
             if not can_be_read(value, heard):
@@ -63,12 +78,15 @@ def unsaid(calls: Sequence[ToolCall], example: Example) -> list[tuple[str, str, 
     return found
 
 
-def _is_chosen(schema: Any, name: str) -> bool:
-    described = schema.get("properties", {}).get(name)
-    if not isinstance(described, dict):
-        return False
-    items = described.get("items")
-    return "enum" in described or (isinstance(items, dict) and "enum" in items)
+def _is_free_of_words(value: Any) -> bool:
+    return value is None or isinstance(value, bool) or (isinstance(value, str) and value.casefold() in {"", *_TRUTH})
+
+
+def _is_chosen(schema: Any) -> bool:
+    """Whether a schema names the values that it takes, anywhere within."""
+    if isinstance(schema, dict):
+        return "enum" in schema or "const" in schema or any(map(_is_chosen, schema.values()))
+    return isinstance(schema, list) and any(map(_is_chosen, schema))
 
 
 def _heard(example: Example) -> str:
@@ -81,6 +99,8 @@ def _heard(example: Example) -> str:
 
 
 def _is_verbatim(leaf: str, request: str) -> bool:
+    if leaf and not leaf.isascii() and leaf.casefold() in request.casefold():
+        return True  # languages that put no space between words
     return f" {_plain(leaf)} " in f" {_plain(request)} "
 
 
@@ -102,15 +122,33 @@ def _numbers(text: str) -> set[float]:
 
 
 def _spoken_numbers(request: str) -> set[float]:
-    numbers, words = _numbers(request), _letters(request)
-    for each in (_NUMBER_WORDS, _MONTHS):
-        numbers |= {float(number) for number, word in enumerate(each, 1) if word in words}
+    numbers, words = _numbers(request) | set(_numbers_in_words(request)), _letters(request)
+    numbers |= {float(number) for number, word in enumerate(_MONTHS, 1) if word in words}
     numbers |= {round(share / 100, 9) for share in percentages(request)}
     if re.search(r"(?<![a-z])p\.?m\b|afternoon|evening|tonight|o'clock", request, re.IGNORECASE):
         numbers |= {number + 12 for number in numbers if number < 12}
     if re.search(r"(?<![a-z])[ap]\.?m\b|o'clock|midnight|zero", request, re.IGNORECASE):
         numbers.add(0.0)
     return numbers
+
+
+def _numbers_in_words(text: str) -> Iterator[float]:
+    """Every number on the way: 2, 200 and 205 of "two hundred and five"; "a" before a scale is one."""
+    number, last = 0.0, ""
+    for word in re.findall(r"\d+(?:\.\d+)?|[^\W\d_]+", text.casefold()):
+        if word == "and":
+            continue
+        if (scale := _SCALES.get(word)) is not None:
+            number = (number or 1.0) * scale if last else 0.0
+        elif (said := _NUMBER_WORDS.get(word)) is not None or word[0].isdigit():
+            said = float(word) if said is None else said
+            joins = (last in _TENS and said < 10) or (last in _SCALES and said < _SCALES[last])
+            number = number + said if joins else said
+        else:
+            number = 1.0 if word == "a" else 0.0
+        last = word if number else ""
+        if number and word != "a":
+            yield number
 
 
 def _letters(text: str) -> list[str]:

@@ -4,7 +4,8 @@ Our tokenizer decides what a prompt's tokens are and what a completion says, so 
 the ids that the model folder names and at no others.
 
 Our jobs are over in a minute or two, of which vLLM's usual start would take one. So the engine runs in this process,
-for a second one would import everything again, and nothing is compiled: graphs are captured of decoding alone.
+for a second one would import everything again, and nothing of the model is compiled: graphs are captured of decoding
+alone.
 """
 
 from __future__ import annotations
@@ -160,8 +161,7 @@ class VllmEngine:
                 ignore_eos=True,  # of the folder's own reading; the end tokens are those above
                 detokenize=False,
                 seed=seed + number * copies if is_seeded else None,  # vLLM adds a copy's number to it
-                logprobs=top_k or None,
-                flat_logprobs=True,  # lists of numbers, not an object for each of them
+                **({"logprobs": top_k, "flat_logprobs": True} if top_k else {}),  # flat: lists, not objects
             )
             for number in range(len(prompts))
         ]

@@ -104,12 +104,12 @@ def build(
         labelled: further rows, whose own answers are its completions.
     Raises:
         DataError: the template refuses a labelled row.
-        TeacherCacheError: `out` holds shards of another build, or cannot be written; or the engine's log-probabilities
-            are mostly of ids that name no token.
+        TeacherCacheError: `out` holds shards of another build, or cannot be written; or too many of the ids that an
+            engine takes for likely name no token (`named_top_k`).
     """
     progress = or_quiet(progress)
     named = [[(e.id, hash_json(e.messages)) for e in rows] for rows in (examples, labelled)]
-    _claim(out, hash_json([SCHEMA, fingerprint, config, seed, *named]))
+    _claim(out, hash_json([SCHEMA, fingerprint, config.deciding(), seed, *named]))
     parts = [(False, part) for part in _parts(examples, config.rows_per_shard // config.rollouts)]
     parts += [(True, part) for part in _parts(labelled, config.rows_per_shard)]
     teacher = functools.cache(load)

@@ -55,7 +55,7 @@ def sample_by_engine(
     Args:
         scorer: the teacher, which reads what was drawn; without one the engine's own log-probabilities are taken.
         vocabulary: ids from here on name no token, and none of them is kept.
-    Raises: TeacherCacheError: most of a position's likeliest ids name no token.
+    Raises: TeacherCacheError: more than `SPARE` of an engine's likeliest ids at a position name no token.
     """
     prompts = codec.prompts_ids(examples)
     top_k = min(config.top_k, vocabulary)

@@ -1,3 +1,4 @@
+import functools
 import multiprocessing
 import os
 import pickle
@@ -7,6 +8,7 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -14,8 +16,12 @@ import pytest
 from star_edge import engine, pipeline, recipe
 from star_edge.engine import Run, Stage
 from star_edge.errors import ModelError, TrainingError
-from star_edge.own_process import OwnProcess, in_own_process
+from star_edge.own_process import OwnProcess
 from star_edge.progress import Progress
+
+
+def in_own_process(work, *args):
+    return OwnProcess().run(work, *args)
 
 
 def starts_another():
@@ -113,10 +119,10 @@ def test_a_fork_that_holds_the_pipe_open_does_not_hide_the_end():
 def test_it_ends_with_all_it_started_when_its_parent_is_killed(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(
-        "import os, subprocess, time\nfrom pathlib import Path\nfrom star_edge.own_process import in_own_process\n\n"
+        "import os, subprocess, time\nfrom pathlib import Path\nfrom star_edge.own_process import OwnProcess\n\n"
         "def child(path):\n    engine = subprocess.Popen(['sleep', '60'])\n"
         "    Path(path).write_text(f'{os.getpid()} {engine.pid} .')\n    time.sleep(60)\n\n"
-        f"if __name__ == '__main__':\n    in_own_process(child, {str(tmp_path / 'pid')!r})\n"
+        f"if __name__ == '__main__':\n    OwnProcess().run(child, {str(tmp_path / 'pid')!r})\n"
     )
     parent = subprocess.Popen([sys.executable, str(script)])
     pids = wait_for(
@@ -166,8 +172,9 @@ def test_stages_on_a_gpu_have_a_process_of_their_own(tmp_path, monkeypatch, devi
 PREPARED = []
 
 
-def prepares():
+def prepares(path):
     PREPARED.append(os.getpid())
+    Path(path).write_text(str(os.getpid()))
 
 
 def prepared(run, folder):
@@ -175,30 +182,72 @@ def prepared(run, folder):
 
 
 def waits_for_the_next(run, folder):
-    """The next stage's process is there while this one runs."""
-    wait_for(lambda: len(psutil.Process(os.getppid()).children()) > 1)
-    return {}
+    """The next stage's process is prepared while this one runs."""
+    return {"next": wait_for(lambda: (folder / "next").exists() and (folder / "next").read_text())}
+
+
+def gpu_stage(name, work, prepare=None):
+    return Stage(name, "", lambda _: None, (), work, uses_gpu=True, prepare=prepare)
+
+
+def run_of(folder):
+    return Run(SimpleNamespace(recipe=None), folder, "cuda", Progress(quiet=True), {})
 
 
 def test_the_next_stages_process_is_prepared_while_a_stage_runs_and_none_is_left(tmp_path):
-    first = Stage("first", "", lambda _: None, (), waits_for_the_next, uses_gpu=True)
+    def prepare(recipe):
+        return functools.partial(prepares, str(tmp_path / "next"))
+
+    first, third = gpu_stage("first", waits_for_the_next), gpu_stage("third", prepared)
     between = Stage("between", "", lambda _: None, (), lambda run, folder: {"pid": os.getpid()})
-    second = Stage("second", "", lambda _: None, (), prepared, uses_gpu=True, prepare=prepares)
-    third = Stage("third", "", lambda _: None, (), prepared, uses_gpu=True, prepare=refuses)
-    run = Run(None, tmp_path, "cuda", Progress(quiet=True), {})
-    before = set(psutil.Process().children())
+    second, run = gpu_stage("second", prepared, prepare), run_of(tmp_path)
     with closing(engine._GpuProcesses([first, between, second, third], run)) as processes:
-        processes.details(first, run, tmp_path)
+        pid = int(processes.details(first, run, tmp_path)["next"])
         assert processes.details(between, run, tmp_path)["pid"] == os.getpid()
-        details = processes.details(second, run, tmp_path)
-        assert details["by"] == [details["pid"]]
-    wait_for(lambda: set(psutil.Process().children()) == before)  # the third, whose work never came, has ended
+        assert processes.details(second, run, tmp_path) == {"pid": pid, "by": [pid]}
+        waiting = processes._next._process.pid
+        assert is_alive(waiting)
+    assert not is_alive(waiting)
 
 
-def test_what_cannot_be_imported_ahead_is_left_to_the_work(tmp_path):
-    process = OwnProcess(refuses)
-    assert process.run(told, "a")[1:] == ("a",)
-    process.end()
+def test_a_process_that_was_killed_while_it_waited_is_started_anew(tmp_path):
+    first, second, run = gpu_stage("first", who), gpu_stage("second", who), run_of(tmp_path)
+    with closing(engine._GpuProcesses([first, second], run)) as processes:
+        processes.details(first, run, tmp_path)
+        waiting = processes._next._process
+        os.kill(waiting.pid, signal.SIGKILL)
+        waiting.join()
+        assert processes.details(second, run, tmp_path)["pid"] != waiting.pid
+
+
+def test_a_stage_that_fails_leaves_no_process(tmp_path):
+    first, second, run = gpu_stage("first", refuses_stage), gpu_stage("second", who), run_of(tmp_path)
+    with closing(engine._GpuProcesses([first, second], run)) as processes:
+        with pytest.raises(ModelError):
+            processes.details(first, run, tmp_path)
+        waiting = processes._next._process.pid
+        assert is_alive(waiting)
+    assert not is_alive(waiting)
+
+
+def refuses_stage(run, folder):
+    refuses()
+
+
+def test_a_process_that_nobody_wants_ends_without_a_word(capfd):
+    for _ in range(5):
+        process = OwnProcess(os.getpid)
+        time.sleep(0.2)
+        process.end()
+        process.end()
+    assert capfd.readouterr().err == ""
+
+
+def test_what_fails_ahead_is_left_to_the_work_and_told_if_that_fails():
+    assert OwnProcess(refuses).run(told, "a")[1:] == ("a",)
+    with pytest.raises(RuntimeError, match="Picky") as caught:
+        OwnProcess(refuses).run(fails)
+    assert any("Importing ahead had failed: ModelError('models/a: no" in note for note in caught.value.__notes__)
 
 
 def test_a_process_killed_while_it_waits_is_one_clear_line():
@@ -212,17 +261,28 @@ def test_every_stage_and_its_run_can_travel(tmp_path):
     run = Run(loaded, tmp_path, "cuda", Progress(), {"base": "key"})
     for stage in pipeline.STAGES:
         assert pickle.loads(pickle.dumps((stage.run, run)))[1].recipe == loaded.recipe
-        pickle.loads(pickle.dumps(stage.prepare))
 
 
-def test_what_stages_import_ahead_is_there(monkeypatch):
-    monkeypatch.setattr("star_edge.models.vllm_engine.import_vllm", lambda: told.append("vllm"))
-    told = []
+IDLE = ("adapt.warmup=null", "adapt.sim_rl.steps=0", "sim_rl.sim_rl.steps=0", "evaluate=null")
+BUSY = ("adapt.warmup={}", "adapt.sim_rl.steps=3", "cache.use_vllm=true", "sim_rl.sim_rl.steps=3", "evaluate={}")
+
+
+@pytest.mark.parametrize(
+    ("settings", "stages", "engines"),
+    [(IDLE, "cache ckd", ""), (BUSY, "warmup adapt cache ckd sim-rl evaluate", "cache evaluate")],
+)
+def test_stages_import_ahead_what_they_will_need(monkeypatch, settings, stages, engines):
+    given = recipe.load(recipe.find("quickstart"), settings).recipe
+    monkeypatch.setattr("star_edge.models.vllm_engine.import_vllm", lambda: started.append(name))
+    monkeypatch.setattr(pipeline, "find_spec", lambda name: name)
+    started, prepared = [], []
     for stage in pipeline.STAGES:
         assert (stage.prepare is not None) == stage.uses_gpu
-        if stage.prepare is not None:
-            stage.prepare()
-    assert told == ["vllm"] * 2
+        if stage.prepare is not None and (prepare := stage.prepare(given)) is not None:
+            name = stage.name
+            prepared.append(name)
+            pickle.loads(pickle.dumps(prepare))()
+    assert (prepared, started) == (stages.split(), engines.split())
 
 
 @pytest.mark.parametrize("quiet", [True, False])

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from filelock import FileLock
 
-from star_edge import engine, manifest, pipeline
+from star_edge import engine, keys, manifest, pipeline
 from star_edge.contracts import DataConfig, ModelConfig, Recipe, SimRlConfig, SourceConfig, StudentRlConfig, WatchConfig
 from star_edge.engine import Details, Run, Stage
 from star_edge.errors import ArtifactError, TrainingError
@@ -442,9 +442,9 @@ def test_supervised_stages_and_sim_rl_are_watched_as_often_as_each_is_told(
 def test_a_watch_over_sim_rl_alone_is_no_setting_of_supervised_stages() -> None:
     def key(rows: int, every_steps: int | None) -> object:
         watch = WatchConfig(rows=rows, every_steps=every_steps)
-        return pipeline._warmup_config(replace(loaded().recipe, watch=watch))
+        return keys.warmup_config(replace(loaded().recipe, watch=watch))
 
-    assert key(5, None) == key(6, None) == pipeline._warmup_config(replace(loaded().recipe, watch=None))
+    assert key(5, None) == key(6, None) == keys.warmup_config(replace(loaded().recipe, watch=None))
     assert key(5, 20) != key(6, 20)
 
 

@@ -14,6 +14,8 @@ BOOK = {
             "rooms": {"type": "array", "items": {"type": "integer"}},
             "quiet": {"type": "boolean"},
             "class": {"type": "string", "enum": ["budget", "fine"]},
+            "view": {"anyOf": [{"const": "sea"}, {"type": "null"}]},
+            "note": {"type": "string"},
             "extras": {"type": "array", "items": {"type": "string", "enum": ["breakfast", "garage"]}},
             "key": {"type": "string"},
         },
@@ -37,6 +39,11 @@ def row(*messages):
         ({"rooms": [3, 7]}, ["rooms"]),
         ({"quiet": True, "class": "budget", "extras": ["garage"]}, []),
         ({"key": "demonstration"}, ["key"]),
+        ({"view": "sea", "note": None}, []),
+        ({"note": ""}, []),
+        ({"note": "False"}, []),
+        ({"note": "USD"}, []),  # a code, of which nobody can tell
+        ({"note": "quiet room"}, ["note"]),
         ({"nobody": "offered it"}, ["nobody"]),
     ],
 )
@@ -68,3 +75,28 @@ def test_what_is_about_to_be_answered_is_not_heard():
         (BOOK,),
     )
     assert unsaid(example.target_calls, example) == [("book", "nights", 9)]
+
+
+@pytest.mark.parametrize(
+    ("request_text", "numbers"),
+    [
+        ("for thirty minutes", [30]),
+        ("twenty-five of them", [20, 25]),
+        ("a hundred and two", [100, 102]),
+        ("two hundred and five thousand", [2, 200, 205, 205000]),
+        ("half a million", [0.5]),
+        ("2.5 million or 5k", [2.5, 2500000, 5, 5000]),
+        ("a dozen, twice, on the third page", [12, 2, 3]),
+        ("a room and a view", []),
+    ],
+)
+def test_numbers_are_heard_in_words(request_text, numbers):
+    example = row(request_text)
+    for number in (0.5, 1, 2, 2.5, 3, 5, 12, 20, 25, 30, 100, 102, 200, 205, 5000, 205000, 2500000):
+        found = unsaid([ToolCall("book", {"nights": number})], example)
+        assert (not found) == (number in numbers), number
+
+
+@pytest.mark.parametrize(("city", "heard"), [("北京", True), ("東京", False)])
+def test_words_without_spaces_between_them_are_heard(city, heard):
+    assert (not unsaid([ToolCall("book", {"note": city})], row("我想去北京旅游"))) is heard

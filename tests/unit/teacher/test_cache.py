@@ -142,6 +142,15 @@ def test_a_finished_cache_is_not_sampled_again(make, built, monkeypatch):
     assert make(built.folder) == built
 
 
+def test_a_build_goes_on_with_another_share_of_the_gpus_memory(make, tmp_path, monkeypatch):
+    cache = make(tmp_path)
+    (tmp_path / "shard-00002.safetensors").unlink()
+    (tmp_path / "cache.json").unlink()
+    again = replace(CONFIG, vllm_memory_share=0.3)
+    assert make(tmp_path, config=again) == cache
+    assert again.deciding() == CONFIG.deciding() != replace(again, top_k=2).deciding()
+
+
 @pytest.mark.parametrize("change", [{"seed": 4}, {"config": replace(CONFIG, temperature=0.7)}])
 def test_a_folder_of_another_build_is_refused(make, built, change):
     with pytest.raises(TeacherCacheError, match="another teacher, data or setting"):
