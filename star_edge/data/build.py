@@ -285,7 +285,10 @@ def _write(out: Path, sides: _Sides, collected: Collected, known: dict[str, Text
 def _nothing_left(name: str, collected: Collected) -> str:
     first = f"; the first bad one: {collected.rejected[0]}" if collected.rejected else ""
     too_long = sum(tally.too_long for tally in collected.tallies)
-    losses = f"{len(collected.rejected)} bad, {too_long} too long"
+    unsaid = sum(tally.unsaid for tally in collected.tallies)
+    losses = (
+        f"{len(collected.rejected)} bad, {too_long} too long{f', {unsaid} left out by drop_unsaid' if unsaid else ''}"
+    )
     overlapping = sum(tally.exact + tally.ngram for tally in collected.tallies)
     if overlapping:
         losses += f", {overlapping} overlapping"

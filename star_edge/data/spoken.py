@@ -25,9 +25,12 @@ _NUMBER_WORDS = {
     "half": 0.5,
     "once": 1.0,
     "twice": 2.0,
-    "dozen": 12.0,
+    "couple": 2.0,
+    "pair": 2.0,
+    "noon": 12.0,
 }
-_SCALES = {"hundred": 1e2, "thousand": 1e3, "k": 1e3, "million": 1e6, "m": 1e6, "billion": 1e9}
+_SCALES = {"dozen": 12.0, "hundred": 1e2, "thousand": 1e3, "k": 1e3, "million": 1e6, "m": 1e6, "billion": 1e9}
+_LATE = "afternoon|evening|tonight"
 _TRUTH = frozenset(("true", "false"))
 _MONTHS = (
     "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
@@ -58,8 +61,9 @@ def is_said(value: Any, request: str) -> bool:
 def unsaid(calls: Sequence[ToolCall], example: Example) -> list[tuple[str, str, Any]]:
     """Values that calls give optional parameters though nothing before the answer may mean them.
 
-    Truth values, nothing at all (null, "") and choices from an `enum` are not looked at: what a request means by them
-    is not in its words. A number is heard wherever it was said, and codes of up to three letters pass.
+    Truth values, nothing at all (null, ""), choices from an `enum` and a schema's own `default` are not looked at: what
+    a request means by them is not in its words. A number is heard wherever it was said, and codes of up to three
+    letters pass.
 
     Returns: function, parameter and value of each.
     """
@@ -70,7 +74,7 @@ def unsaid(calls: Sequence[ToolCall], example: Example) -> list[tuple[str, str, 
         schema = schemas.get(call.name, {})
         for name, value in call.arguments.items():
             described = schema.get("properties", {}).get(name)
-            if name in schema.get("required", ()) or _is_free_of_words(value) or _is_chosen(described):
+            if name in schema.get("required", ()) or _is_free_of_words(value) or _is_given(described, value):
                 continue
             heard = _heard(example) if heard is None else heard
             if not can_be_read(value, heard):
@@ -80,6 +84,11 @@ def unsaid(calls: Sequence[ToolCall], example: Example) -> list[tuple[str, str, 
 
 def _is_free_of_words(value: Any) -> bool:
     return value is None or isinstance(value, bool) or (isinstance(value, str) and value.casefold() in {"", *_TRUTH})
+
+
+def _is_given(schema: Any, value: Any) -> bool:
+    """Whether a schema names the value, or the values to choose from."""
+    return _is_chosen(schema) or (isinstance(schema, dict) and "default" in schema and schema["default"] == value)
 
 
 def _is_chosen(schema: Any) -> bool:
@@ -124,10 +133,13 @@ def _numbers(text: str) -> set[float]:
 def _spoken_numbers(request: str) -> set[float]:
     numbers, words = _numbers(request) | set(_numbers_in_words(request)), _letters(request)
     numbers |= {float(number) for number, word in enumerate(_MONTHS, 1) if word in words}
-    numbers |= {round(share / 100, 9) for share in percentages(request)}
-    if re.search(r"(?<![a-z])p\.?m\b|afternoon|evening|tonight|o'clock", request, re.IGNORECASE):
+    if re.search(r"%|percent", request, re.IGNORECASE):
+        numbers |= {round(number / 100, 9) for number in numbers}
+    if re.search(r"half past", request, re.IGNORECASE):
+        numbers.add(30.0)
+    if re.search(rf"(?<![a-z])p\.?m\b|{_LATE}|o'clock|half past", request, re.IGNORECASE):
         numbers |= {number + 12 for number in numbers if number < 12}
-    if re.search(r"(?<![a-z])[ap]\.?m\b|o'clock|midnight|zero", request, re.IGNORECASE):
+    if re.search(rf"(?<![a-z])[ap]\.?m\b|{_LATE}|morning|noon|o'clock|midnight|zero", request, re.IGNORECASE):
         numbers.add(0.0)
     return numbers
 
@@ -142,7 +154,7 @@ def _numbers_in_words(text: str) -> Iterator[float]:
             number = (number or 1.0) * scale if last else 0.0
         elif (said := _NUMBER_WORDS.get(word)) is not None or word[0].isdigit():
             said = float(word) if said is None else said
-            joins = (last in _TENS and said < 10) or (last in _SCALES and said < _SCALES[last])
+            joins = (last in _TENS and said < 10) or (last in _SCALES and last != "dozen" and said < _SCALES[last])
             number = number + said if joins else said
         else:
             number = 1.0 if word == "a" else 0.0

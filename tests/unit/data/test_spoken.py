@@ -15,7 +15,7 @@ BOOK = {
             "quiet": {"type": "boolean"},
             "class": {"type": "string", "enum": ["budget", "fine"]},
             "view": {"anyOf": [{"const": "sea"}, {"type": "null"}]},
-            "note": {"type": "string"},
+            "note": {"type": "string", "default": "none at all"},
             "extras": {"type": "array", "items": {"type": "string", "enum": ["breakfast", "garage"]}},
             "key": {"type": "string"},
         },
@@ -44,6 +44,7 @@ def row(*messages):
         ({"note": "False"}, []),
         ({"note": "USD"}, []),  # a code, of which nobody can tell
         ({"note": "quiet room"}, ["note"]),
+        ({"note": "none at all"}, []),
         ({"nobody": "offered it"}, ["nobody"]),
     ],
 )
@@ -87,12 +88,14 @@ def test_what_is_about_to_be_answered_is_not_heard():
         ("half a million", [0.5]),
         ("2.5 million or 5k", [2.5, 2500000, 5, 5000]),
         ("a dozen, twice, on the third page", [12, 2, 3]),
+        ("two dozen or a couple", [2, 24]),
+        ("twenty-five percent", [20, 25, 0.2, 0.25]),
         ("a room and a view", []),
     ],
 )
 def test_numbers_are_heard_in_words(request_text, numbers):
     example = row(request_text)
-    for number in (0.5, 1, 2, 2.5, 3, 5, 12, 20, 25, 30, 100, 102, 200, 205, 5000, 205000, 2500000):
+    for number in (0.2, 0.25, 0.5, 1, 2, 2.5, 3, 5, 12, 20, 24, 25, 30, 100, 102, 200, 205, 5000, 205000, 2500000):
         found = unsaid([ToolCall("book", {"nights": number})], example)
         assert (not found) == (number in numbers), number
 
@@ -100,3 +103,12 @@ def test_numbers_are_heard_in_words(request_text, numbers):
 @pytest.mark.parametrize(("city", "heard"), [("北京", True), ("東京", False)])
 def test_words_without_spaces_between_them_are_heard(city, heard):
     assert (not unsaid([ToolCall("book", {"note": city})], row("我想去北京旅游"))) is heard
+
+
+@pytest.mark.parametrize(
+    ("said", "time"),
+    [("at six in the evening", "18:00"), ("at half past six", "18:30"), ("at noon", "12:00"), ("at 9 pm", "21:00")],
+)
+def test_hours_are_heard_as_a_clock_shows_them(said, time):
+    assert not unsaid([ToolCall("book", {"note": time})], row(said))
+    assert unsaid([ToolCall("book", {"note": "17:45"})], row(said))
