@@ -250,6 +250,8 @@ class _Build:
         """Write down the bad rows, and stop when they are too many, or all that a source has."""
         collected = self.reader.collected
         write_atomic(self.out / "rejected.jsonl", json_lines(dataclasses.asdict(row) for row in collected.rejected))
+        if self.config.drop_unsaid:
+            write_atomic(self.out / "unsaid.jsonl", json_lines(dataclasses.asdict(row) for row in collected.unsaid))
         read = sum(tally.read for tally in collected.tallies)
         bad, limit = len(collected.rejected), self.config.max_bad_share
         if bad and bad / read > limit:

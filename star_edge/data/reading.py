@@ -79,6 +79,7 @@ class Collected:
 
     tallies: list[Tally] = field(default_factory=list)
     rejected: list[BadRow] = field(default_factory=list)
+    unsaid: list[BadRow] = field(default_factory=list)
     ids: set[str] = field(default_factory=set)
     tokens: dict[str, Lengths] = field(default_factory=dict)
     tally_of: dict[str, Tally] = field(default_factory=dict)
@@ -188,8 +189,10 @@ class Reader:
             if isinstance(row, BadRow):
                 tally.bad += 1
                 self.collected.rejected.append(row)
-            elif self._drops_unsaid and tally.side == "train" and unsaid(row.target_calls, row):
+            elif self._drops_unsaid and tally.side == "train" and (values := unsaid(row.target_calls, row)):
                 tally.unsaid += 1
+                told = ", ".join(f"{function}: {name} is {value!r}" for function, name, value in values)
+                self.collected.unsaid.append(BadRow(str(path), line, told))
             elif not self._is_known(row, tally):
                 yield Candidate(row, str(path), line, tally)
 

@@ -125,6 +125,8 @@ def test_training_rows_that_pass_what_nobody_said_can_be_left_out(
         train, heldout = losses_of(dataset)
         assert (train["read"], train["kept"], train.get("unsaid", 0)) == (21, 21 - drops, drops)
         assert (heldout["kept"], "unsaid" in heldout) == (1, False)
+    (told,) = [json.loads(line) for line in (dataset.folder / "unsaid.jsonl").read_text().splitlines()]
+    assert told == {"file": str(folder / "rows.jsonl"), "line": 21, "reason": "light: key is 'demonstration'"}
 
 
 def test_sources_are_mixed_evenly_each_in_its_own_order(codec: ChatCodec, folder: Path) -> None:
