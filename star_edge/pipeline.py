@@ -414,7 +414,7 @@ STAGES: tuple[Stage, ...] = (
         prepare=imports(
             "star_edge.answering.stage",
             needed=lambda r: r.evaluate is not None,
-            vllm=lambda r: r.evaluate is not None and find_spec("vllm") is not None,
+            vllm=lambda _: find_spec("vllm") is not None,
         ),
     ),
     Stage(

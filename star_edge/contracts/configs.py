@@ -115,8 +115,7 @@ class DataConfig:
     unlabelled: prompts without an answer, which only the teacher's cache uses.
     overlap_with: suites ("bfcl"), files of rows, or "heldout" for the held-out side; rows that share a request with one
         of them are left out.
-    drop_unsaid: leave out training rows whose calls give an optional parameter a value that nothing in the conversation
-        may mean: they teach to invent.
+    drop_unsaid: leave out training rows whose calls give an optional parameter a value that nobody said.
     heldout_tool_share: share of the called tools that the split holds out.
     max_prompt_tokens: longest prompt; longer rows are counted and left out.
     max_completion_tokens: longest answer; longer rows are counted and left out.
@@ -319,15 +318,13 @@ class TeacherCacheConfig:
     top_k: tokens whose log-probabilities are kept of a position.
     reward: what `least_reward` is measured by.
     least_reward: completions of prompts with a label that earn less under `reward` are not kept; null keeps them.
-    drop_unsaid: completions that give an optional parameter a value that nothing in the conversation may mean are not
-        kept, unless the label has it too.
+    drop_unsaid: keep no completion that gives an optional parameter a value that nobody said, unless the label does.
     rows_per_forward: rows that go through the teacher together.
     rows_per_shard: rows of a file, and completions that vLLM is asked for at a time: each call waits for its longest,
         so a few thousand are faster, and more is done again after a kill.
     use_vllm: vLLM draws the completions, in `vllm_memory_share` of the GPU's memory.
     vllm_memory_share: share of the GPU's memory that vLLM takes when `use_vllm` is true.
-    vllm_logprobs: with `use_vllm`, take the log-probabilities that vLLM gives, of logits rounded to bfloat16; otherwise
-        the teacher reads what was drawn once more, each prompt included.
+    vllm_logprobs: with `use_vllm`, take vLLM's log-probabilities, of rounded logits; else the teacher reads all again.
     """
 
     prompts: int | None = None

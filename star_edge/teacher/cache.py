@@ -104,14 +104,12 @@ def build(
         labelled: further rows, whose own answers are its completions.
     Raises:
         DataError: the template refuses a labelled row.
-        TeacherCacheError: `out` holds shards of another build, or cannot be written; or too many of the ids that an
-            engine takes for likely name no token (`named_top_k`).
+        TeacherCacheError: `out` holds shards of another build, or cannot be written; or as `named_top_k` does.
     """
     progress = or_quiet(progress)
     named = [[(e.id, hash_json(e.messages)) for e in rows] for rows in (examples, labelled)]
     _claim(out, hash_json([SCHEMA, fingerprint, config.deciding(), seed, *named]))
-    parts = [(False, part) for part in _parts(examples, config.rows_per_shard // config.rollouts)]
-    parts += [(True, part) for part in _parts(labelled, config.rows_per_shard)]
+    parts = _parts(examples, labelled, config)
     teacher = functools.cache(load)
     scorer = functools.cache(lambda: Scorer(teacher(), top_k=config.top_k))
     vocabulary = vocabulary_size(codec.tokenizer)
@@ -125,8 +123,8 @@ def build(
                 rollouts = read_labels(scorer(), codec, part)
             elif engine is not None:
                 progress.line(f"  {what}")
-                reader, its_seed = None if config.vllm_logprobs else scorer(), seed + number
-                rollouts = sample_by_engine(engine, reader, codec, part, config, seed=its_seed, vocabulary=vocabulary)
+                reader = None if config.vllm_logprobs else scorer()
+                rollouts = sample_by_engine(engine, reader, codec, part, config, seed=seed + number)
             else:
                 rollouts = sample(teacher(), codec, part, config, seed=seed, progress=progress, what=what)
             write_shard(path, list(rollouts), top_k)
@@ -139,9 +137,13 @@ def build(
         labels=len(labelled),
         top_k=top_k,
     )
-    kept = f"kept {cache.rows - len(labelled)} of {len(examples) * config.rollouts} completions"
-    progress.line(f"  {kept}{f' and {len(labelled)} labels' if labelled else ''}, {cache.positions} positions")
+    progress.line(f"  {_told(cache, asked=len(examples) * config.rollouts, labels=len(labelled))}")
     return cache
+
+
+def _told(cache: TeacherCache, *, asked: int, labels: int) -> str:
+    kept = f"kept {cache.rows - labels} of {asked} completions"
+    return f"{kept}{f' and {labels} labels' if labels else ''}, {cache.positions} positions"
 
 
 def _shard(out: Path, number: int) -> Path:
@@ -170,7 +172,15 @@ def refuse_without_completions(cache: TeacherCache, *, labels: int, config: Teac
     )
 
 
-def _parts(examples: Sequence[Example], size: int) -> list[Sequence[Example]]:
+def _parts(
+    examples: Sequence[Example], labelled: Sequence[Example], config: TeacherCacheConfig
+) -> list[tuple[bool, Sequence[Example]]]:
+    """The rows of each shard, and whether their own answers are read."""
+    asked = _cut(examples, config.rows_per_shard // config.rollouts)
+    return [*((False, part) for part in asked), *((True, part) for part in _cut(labelled, config.rows_per_shard))]
+
+
+def _cut(examples: Sequence[Example], size: int) -> list[Sequence[Example]]:
     size = max(1, size)
     return [examples[start : start + size] for start in range(0, len(examples), size)]
 

@@ -15,7 +15,7 @@ from star_edge.contracts import Example, TeacherCacheConfig
 from star_edge.data.chat import ChatCodec
 from star_edge.errors import TeacherCacheError
 from star_edge.models.packing import Tokens
-from star_edge.models.sampling import Sample
+from star_edge.models.sampling import Sample, vocabulary_size
 from star_edge.teacher.rollout import Rollout, worth_keeping
 from star_edge.teacher.scoring import Scorer, TopK
 
@@ -48,16 +48,16 @@ def sample_by_engine(
     config: TeacherCacheConfig,
     *,
     seed: int,
-    vocabulary: int,
 ) -> Iterator[Rollout]:
     """As `star_edge.teacher.rollout.sample`, drawn by an engine that holds the teacher's weights.
 
     Args:
-        scorer: the teacher, which reads what was drawn; without one the engine's own log-probabilities are taken.
-        vocabulary: ids from here on name no token, and none of them is kept.
+        scorer: the teacher, which reads what was drawn; without one the engine's own log-probabilities are taken, but
+            none of ids that name no token.
     Raises: TeacherCacheError: more than `SPARE` of an engine's likeliest ids at a position name no token.
     """
     prompts = codec.prompts_ids(examples)
+    vocabulary = vocabulary_size(codec.tokenizer)
     top_k = min(config.top_k, vocabulary)
     drawn = engine.sample(
         prompts,

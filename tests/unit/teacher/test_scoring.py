@@ -76,10 +76,9 @@ CONFIG = TeacherCacheConfig(rollouts=3, temperature=0.7, max_new_tokens=6, top_k
 
 @pytest.mark.parametrize("is_read", [True, False])
 def test_an_engine_and_sampling_here_make_the_same_rollouts(chatty, codec, examples, rollouts, is_read):
-    vocabulary = vocabulary_size(codec.tokenizer)
-    engine = Parrot(rollouts, vocabulary)
+    engine = Parrot(rollouts, vocabulary_size(codec.tokenizer))
     scorer = Scorer(chatty, top_k=5) if is_read else None
-    made = list(sample_by_engine(engine, scorer, codec, examples, CONFIG, seed=5, vocabulary=vocabulary))
+    made = list(sample_by_engine(engine, scorer, codec, examples, CONFIG, seed=5))
     asked = {"copies": 3, "temperature": 0.7, "max_new_tokens": 6, "seed": 5}
     assert engine.asked == asked | {"top_k": 0 if is_read else 5 + SPARE}
     by_what = {(r.example_id, r.prompt_ids, r.completion_ids, r.text): r for r in rollouts}
