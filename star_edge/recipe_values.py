@@ -30,7 +30,7 @@ SHARES = ("heldout_tool_share", "max_bad_share", "warmup_share", "vllm_memory_sh
 REWARDS = ("group_reward_min", "group_reward_max", "least_reward")
 MIX_SHARES = (
     "irrelevance_share", "near_miss_share", "ask_share", "parallel_share", "distractor_share", "mask_share",
-    "string_share", "format_share",
+    "string_share", "format_share", "unlabelled_irrelevance_share", "unlabelled_distractor_share",
 )  # fmt: skip
 LIMITS: Mapping[str, tuple[Callable[[float], bool], str]] = MappingProxyType(
     {
@@ -128,8 +128,11 @@ def _data_problem(data: DataConfig) -> str | None:
         return f"data.mix: irrelevance_share, ask_share and parallel_share are {total:g} together, more than all rows"
     if mix.near_miss_share and mix.irrelevance_share is None:
         return "data.mix.near_miss_share is a share of the irrelevance rows; set irrelevance_share too"
-    if mix.distractor_share and mix.tool_pool is None:
-        return "data.mix.distractor_share needs data.mix.tool_pool, the file the tools come from"
+    for key in ("distractor_share", "unlabelled_irrelevance_share", "unlabelled_distractor_share"):
+        if getattr(mix, key) and mix.tool_pool is None:
+            return f"data.mix.{key} needs data.mix.tool_pool, the file the tools come from"
+        if key.startswith("unlabelled") and getattr(mix, key) and not data.unlabelled:
+            return f"data.mix.{key} is a share of the prompts of data.unlabelled; name some there"
     return None
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from star_edge.answering.samples import Drawing, Sample, SamplingConfig, drawing
 from star_edge.contracts import Example, Tool
 from star_edge.data.draws import draws
-from star_edge.data.rows import as_prompts, json_lines, to_row, write_examples
+from star_edge.data.rows import as_prompt, json_lines, to_row, write_examples
 from star_edge.data.written import (
     Shot,
     Wish,
@@ -100,7 +100,7 @@ def write_rows(
     )
     if not rows:
         raise DataError(f"{out}: {_why_no_row(done, len(found))}")
-    beside = {dev: heldout, alone: as_prompts(unanswered)}
+    beside = {dev: heldout, alone: [as_prompt(row) for row in unanswered]}
     _write_beside({path: beside[path] for path in beside if wanted[path]}, force=force)
     write_examples(out, rows)
     return done

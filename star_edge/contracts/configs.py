@@ -88,6 +88,9 @@ class MixConfig:
     mask_share: rows whose functions and parameters get random names.
     string_share: of the rows with numbers, truth values, lists or objects, those whose functions want them in strings.
     format_share: of the rows with dates, times, cities or percentages, those whose descriptions say how to write them.
+    unlabelled_irrelevance_share: unlabelled prompts that get another tool in place of the only one that they offer, and
+        a refusal as their label; `near_miss_share` of them one that is alike.
+    unlabelled_distractor_share: unlabelled prompts that get tools from the pool, up to `max_tools` in all.
     """
 
     rows: int
@@ -102,6 +105,8 @@ class MixConfig:
     mask_share: float = 0.0
     string_share: float = 0.0
     format_share: float = 0.0
+    unlabelled_irrelevance_share: float = 0.0
+    unlabelled_distractor_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

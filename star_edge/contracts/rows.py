@@ -57,6 +57,11 @@ class Example:
         return self.messages[-1]
 
     @property
+    def has_answer(self) -> bool:
+        """False for a prompt, whose assistant turn is empty."""
+        return bool(self.target.get("tool_calls") or self.target.get("content"))
+
+    @property
     def target_calls(self) -> tuple[ToolCall, ...]:
         calls = self.target.get("tool_calls") or ()
         return tuple(ToolCall(call["name"], call["arguments"]) for call in calls)

@@ -22,6 +22,7 @@ from star_edge.data.rows import json_lines, write_examples, write_prompts
 from star_edge.data.split import ToolSplit, called_tools, split_by_tool
 from star_edge.data.summary import summarise
 from star_edge.data.tool_pool import ToolPool, read_tool_pool
+from star_edge.data.unlabelled import changed
 from star_edge.errors import DataError
 from star_edge.manifest import sha256_file, write_atomic
 from star_edge.progress import Progress, or_quiet
@@ -148,10 +149,11 @@ class _Build:
         train, counts = mixer.mix([Pool(rows, source.weight) for source, rows in pools])
         counts.heldout_near_misses = len(near)
         counts.formatted_heldout_rows = sum(row is not before for row, before in zip(kept, plain, strict=True))
+        unlabelled = self.changed_prompts(self.apart(unlabelled, kept), tools, counts)
         for tally in tallies:
             tally.settle()
         self.check_bad_share()
-        return _Sides(train, kept, split, counts, self.apart(unlabelled, kept))
+        return _Sides(train, kept, split, counts, unlabelled)
 
     def near_misses(self, heldout: Sequence[Sequence[Example]], tools: ToolPool | None) -> list[Example]:
         """As many near misses of held-out calls as the mix asks for, drawn from all sources alike.
@@ -218,6 +220,22 @@ class _Build:
 
     def unlabelled(self) -> list[Example]:
         return mixed([self.reader.prompts(source) for source in self.config.unlabelled])
+
+    def changed_prompts(self, prompts: list[Example], tools: ToolPool | None, counts: MixCounts) -> list[Example]:
+        """The unlabelled prompts as the mix wants them."""
+        config = self.config.mix
+        assert config is not None
+        if tools is None or not (config.unlabelled_irrelevance_share or config.unlabelled_distractor_share):
+            return prompts
+        rows = list(changed(prompts, config, tools, self.reader.ruler, seed=self.seed))
+        for before, (row, lengths) in zip(prompts, rows, strict=True):
+            self.reader.collected.tokens[row.id] = lengths
+            self.reader.collected.tally_of[before.id].derived += row.has_answer
+            added = len(row.tools) - len(before.tools)
+            counts.unlabelled_refused += row.has_answer
+            counts.unlabelled_distractors += added
+            counts.unlabelled_with_distractors += added > 0
+        return [row for row, _ in rows]
 
     def split(
         self, examples: Sequence[Example], written: Sequence[Sequence[Example]]

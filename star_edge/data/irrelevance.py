@@ -37,16 +37,22 @@ def is_derivable(example: Example) -> bool:
     return bool(example.target_calls) and turns == ["user"]
 
 
+def is_for_its_tool(example: Example) -> bool:
+    """True for a single request without an answer that offers one tool, which is then the one that it is for."""
+    turns = [message["role"] for message in example.prompt if message["role"] != "system"]
+    return turns == ["user"] and len(example.tools) == 1 and not example.has_answer
+
+
 def unrelated(example: Example, pool: ToolPool, *, max_tools: int, seed: int) -> Example | None:
     """The request with one to five tools of the pool instead of its own, none of which has to do with it.
 
     Such a tool shares no word of its name with the called ones or the request, and at most one of its description with
-    the called ones.
+    the called ones. A prompt without an answer is taken to call the tools that it offers.
 
     Returns: None when the pool holds no such tool.
     """
     rng = draws(seed, "unrelated", example.id)
-    called = _called(example)
+    called = [words_of(tool) for tool in _called(example)]
     request = words(last_request(example))
     names = request.union(*(tool.name for tool in called))
     said = frozenset().union(*(tool.description for tool in called))
@@ -63,25 +69,27 @@ def near_miss(example: Example, pool: ToolPool | None = None, *, max_tools: int 
 
     What stays must not serve the request: tools that may do the same as a called one go too, and so do those that have
     as many words in common with the request as a called one. One of the rest must be related to a called tool; where
-    none is, one to five tools of the pool join them that share a word of its name.
+    none is, one to five tools of the pool join them that share a word of its name. A prompt without an answer is taken
+    to call the tools that it offers.
 
     Returns: None when no related tool is left.
     """
-    names = {call.name for call in example.target_calls}
     called = _called(example)
+    names = {tool["name"] for tool in called}
+    needed = [words_of(tool) for tool in called]
     request = words(last_request(example))
-    heard = min(len(tool.all & request) for tool in called)
+    heard = min(len(tool.all & request) for tool in needed)
 
     def stays(tool: ToolWords) -> bool:
-        return len(tool.all & request) < heard and not any(is_near_duplicate(tool, other) for other in called)
+        return len(tool.all & request) < heard and not any(is_near_duplicate(tool, other) for other in needed)
 
     tools = [tool for tool in example.tools if tool["name"] not in names and stays(words_of(tool))]
-    if not any(are_related(words_of(tool), other) for tool in tools for other in called):
+    if not any(are_related(words_of(tool), other) for tool in tools for other in needed):
         rng = draws(seed, "near miss", example.id)
         room = min(MOST_ADDED, max_tools - len(tools))
         if pool is None or room < 1:
             return None
-        alike = pool.naming(frozenset().union(*(tool.name for tool in called)))
+        alike = pool.naming(frozenset().union(*(tool.name for tool in needed)))
         added = alike.draw(rng.randint(1, room), example.tools, stays, rng)
         if not added:
             return None
@@ -89,9 +97,11 @@ def near_miss(example: Example, pool: ToolPool | None = None, *, max_tools: int 
     return _refused(example, tools, "near miss", seed)
 
 
-def _called(example: Example) -> list[ToolWords]:
+def _called(example: Example) -> list[Tool]:
+    if not example.has_answer:
+        return list(example.tools)
     names = {call.name for call in example.target_calls}
-    return [words_of(tool) for tool in example.tools if tool["name"] in names]
+    return [tool for tool in example.tools if tool["name"] in names]
 
 
 def _refused(example: Example, tools: Sequence[Tool], how: str, seed: int) -> Example:

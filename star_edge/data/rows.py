@@ -57,22 +57,27 @@ def write_examples(path: Path, examples: Iterable[Example]) -> None:
 
 
 def write_prompts(path: Path, examples: Iterable[Example]) -> None:
-    """As `write_examples`, without the last turn of each row."""
-    write_examples(path, as_prompts(examples))
+    """As `write_examples`, without the last turns that are empty."""
+    write_examples(path, (example if example.has_answer else as_prompt(example) for example in examples))
 
 
-def as_prompts(examples: Iterable[Example]) -> list[Example]:
-    """Rows without their last turns, as they stand on disk."""
-    return [dataclasses.replace(example, messages=example.prompt) for example in examples]
+def as_prompt(example: Example) -> Example:
+    """The row without its last turn, as it stands on disk."""
+    return dataclasses.replace(example, messages=example.prompt)
 
 
 def read_prompts(path: Path) -> list[Example]:
-    """Read what `write_prompts` wrote, each with an empty assistant turn as its target.
+    """Read what `write_prompts` wrote, each with an empty assistant turn as its target where it has no answer.
 
     Raises: DataError: as `read_examples`.
     """
     empty = {"role": "assistant", "content": ""}
-    return [dataclasses.replace(example, messages=(*example.messages, empty)) for example in read_examples(path)]
+    return [
+        example
+        if example.messages[-1]["role"] == "assistant"
+        else dataclasses.replace(example, messages=(*example.messages, empty))
+        for example in read_examples(path)
+    ]
 
 
 def read_examples(path: Path) -> list[Example]:

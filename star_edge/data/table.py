@@ -117,6 +117,12 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
             f"rows whose descriptions ask for a form of their values: {_number(mix['formatted_rows'])} of training, "
             f"{_number(mix['formatted_heldout_rows'])} held-out"
         )
+        if mix["unlabelled_refused"] or mix["unlabelled_distractors"]:
+            lines.append(
+                f"unlabelled prompts: {_number(mix['unlabelled_refused'])} lost the tool they are for; "
+                f"{_number(mix['unlabelled_distractors'])} distractors in "
+                f"{_number(mix['unlabelled_with_distractors'])} prompts"
+            )
     between = summary["overlap"]
     lines.append(f"overlap of training with held-out rows: {between['exact']} exact, {between['ngram']} 13-word")
     for name, found in summary["overlap_with"].items():

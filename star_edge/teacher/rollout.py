@@ -128,8 +128,6 @@ def _invents(text: str, example: Example, config: TeacherCacheConfig) -> bool:
 
 
 def _earns(text: str, example: Example, config: TeacherCacheConfig) -> bool:
-    target = example.target
-    is_labelled = bool(target.get("tool_calls") or target.get("content"))
-    if config.least_reward is None or not is_labelled:
+    if config.least_reward is None or not example.has_answer:
         return True
-    return score(text, target, example.tools, kind=config.reward) >= config.least_reward
+    return score(text, example.target, example.tools, kind=config.reward) >= config.least_reward

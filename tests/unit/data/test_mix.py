@@ -534,3 +534,27 @@ def test_unlabelled_prompts_go_to_a_file_of_their_own(folder: Folder) -> None:
 
     folder.build(source, mix=MixConfig(rows=10))
     assert not dataset.unlabelled.exists(), "another build must not find these"
+
+
+def test_a_mix_takes_the_tools_of_unlabelled_prompts_and_adds_others(folder: Folder) -> None:
+    source = folder.write("a.jsonl", calls("a", 10))
+    folder.lines("open.jsonl", [{**to_row(row), "messages": list(row.prompt)} for row in calls("b", 60)])
+    mix = MixConfig(
+        rows=10, tool_pool="pool.jsonl", unlabelled_irrelevance_share=0.5, unlabelled_distractor_share=0.3, max_tools=3
+    )
+    dataset = folder.build(source, mix=mix, unlabelled=(SourceConfig(path="open.jsonl"),), max_prompt_tokens=900)
+    read, summary = read_prompts(dataset.unlabelled), summary_of(dataset)
+    refused = [row for row in read if row.has_answer]
+    added = sum(len(row.tools) - 1 for row in read)
+    crowded = sum(len(row.tools) > 1 for row in read)
+
+    assert dataset.unlabelled_rows == len(read) == 60
+    assert 15 <= len(refused) <= 45
+    assert {row.kind for row in refused} == {"irrelevance"}
+    assert all(row.target == {"role": "assistant", "content": ""} for row in read if not row.has_answer)
+    assert 8 <= crowded <= 30
+    assert (summary["mix"]["unlabelled_refused"], summary["mix"]["unlabelled_distractors"]) == (len(refused), added)
+    assert summary["mix"]["unlabelled_with_distractors"] == crowded
+    tally = summary["sources"][-1]
+    assert (tally["side"], tally["kept"], tally["derived"]) == ("unlabelled", 60, len(refused))
+    assert summary["unlabelled"]["tools_per_row"]["max"] == 3

@@ -1,0 +1,58 @@
+"""What a mix does to prompts without an answer: some lose the tool that they are for, some get further ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from star_edge.contracts import Example, MixConfig
+from star_edge.data.distractors import with_distractors
+from star_edge.data.draws import draws
+from star_edge.data.irrelevance import is_for_its_tool, near_miss, unrelated
+from star_edge.data.lengths import Lengths, Ruler
+from star_edge.data.tool_pool import ToolPool
+
+
+def refused(example: Example, config: MixConfig, tools: ToolPool, *, seed: int) -> Example | None:
+    """The prompt with another tool in place of the only one that it offers, and a refusal as its label; None for one
+    that is not drawn, or for which the pool has no such tool.
+
+    One tool for one: were there more, their number would tell that none of them serves. `config.near_miss_share` of the
+    drawn prompts get a tool alike, the others an unrelated one; where the pool has none of a sort, one of the other.
+    """
+    if not is_for_its_tool(example):
+        return None
+    rng = draws(seed, "refused prompt", example.id)
+    if rng.random() >= config.unlabelled_irrelevance_share:
+        return None
+    ways = [near_miss, unrelated]
+    if rng.random() >= config.near_miss_share:
+        ways.reverse()
+    made = (way(example, tools, max_tools=1, seed=seed) for way in ways)
+    return next((row for row in made if row is not None), None)
+
+
+def crowded(example: Example, config: MixConfig, tools: ToolPool, *, seed: int) -> Example | None:
+    """The prompt with further tools beside its own; None for one that is not drawn, or that has no room."""
+    share, max_tools = config.unlabelled_distractor_share, config.max_tools
+    made = with_distractors(example, tools, share=share, max_tools=max_tools, seed=seed)
+    return None if made is example else made
+
+
+def changed(
+    prompts: Sequence[Example], config: MixConfig, tools: ToolPool, ruler: Ruler, *, seed: int
+) -> Iterator[tuple[Example, Lengths]]:
+    """Each prompt as the shares want it, or as much of that as fits, with its lengths; prompts fit as they are."""
+    versions = [_versions(example, config, tools, seed=seed) for example in prompts]
+    lengths = iter(ruler.prompts([row for rows in versions for row in rows]))
+    for rows in versions:
+        measured = list(zip(rows, islice(lengths, len(rows)), strict=True))
+        yield next((row, length) for row, length in measured if isinstance(length, tuple))
+
+
+def _versions(example: Example, config: MixConfig, tools: ToolPool, *, seed: int) -> Sequence[Example]:
+    """What may become of a prompt, the longest first and the very prompt last."""
+    taken = refused(example, config, tools, seed=seed)
+    plain = [example] if taken is None else [taken, example]
+    more = crowded(plain[0], config, tools, seed=seed)
+    return plain if more is None else [more, *plain]
