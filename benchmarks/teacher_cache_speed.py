@@ -3,10 +3,11 @@
 scoring   `score`: ours (`star_edge.teacher.scoring`): rows of a prompt share its computation, nothing is padded, logits
           exist at the completions' positions only; `padded`: a forward over rows padded to the longest, each with its
           own prompt, with logits and log-softmax at every position. Both give the top-k of the same rows.
-rollouts  `vllm`, `vllm_logprobs` (with its own top-k at every position, so that nothing is left to score), `here`
-          (`star_edge.models.sampling`) and `generate` (transformers' own): completions/s and tokens/s on the
-          same prompts. A random teacher ends none by itself, so that all have the same length; with --teacher those of
-          vLLM end where that one does, so compare tokens.
+rollouts  `vllm_logprobs`: vLLM draws and gives its top-k at every position, as for a recipe's cache with `use_vllm`;
+          `vllm`: it draws without top-k, which shows what they cost; `here` (`star_edge.models.sampling`), with top-k;
+          `generate` (transformers' own), without. Completions/s and tokens/s on the same prompts: a random teacher ends
+          none by itself, so that all have the same length; with --teacher those of vLLM end where that one does, so
+          compare tokens.
 
 Each mode runs in a process of its own and stops when its share of the minutes is over. Nothing is downloaded: without a
 folder the teacher is Qwen2.5-1.5B's architecture with random weights, and rows have real lengths and random tokens.

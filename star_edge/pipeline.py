@@ -197,7 +197,7 @@ def _teacher_engine(run: Run, teacher: Checkpoint) -> Iterator[Any]:
             max_model_len=data.max_prompt_tokens + config.max_new_tokens,
             gpu_memory_utilization=config.vllm_memory_share,
             seed=run.recipe.seed,
-            max_top_k=config.top_k + SPARE if config.vllm_logprobs else 0,
+            max_top_k=config.top_k + SPARE,
         )
         try:
             yield engine

@@ -327,9 +327,8 @@ class TeacherCacheConfig:
     rows_per_forward: rows that go through the teacher together.
     rows_per_shard: rows of a file, and completions that vLLM is asked for at a time: each call waits for its longest,
         so a few thousand are faster, and more is done again after a kill.
-    use_vllm: vLLM draws the completions, in `vllm_memory_share` of the GPU's memory.
+    use_vllm: vLLM draws the completions, and the log-probabilities are its own, of logits rounded to bfloat16.
     vllm_memory_share: share of the GPU's memory that vLLM takes when `use_vllm` is true.
-    vllm_logprobs: with `use_vllm`, take vLLM's log-probabilities, of rounded logits; else the teacher reads all again.
     """
 
     prompts: int | None = None
@@ -345,7 +344,6 @@ class TeacherCacheConfig:
     rows_per_shard: int = 256
     use_vllm: bool = False
     vllm_memory_share: float = 0.5
-    vllm_logprobs: bool = False
 
     def deciding(self) -> TeacherCacheConfig:
         """What decides a cache's content: the same, with the room that vLLM takes for it at the default."""

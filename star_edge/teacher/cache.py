@@ -99,8 +99,9 @@ def build(
     from the same distribution.
 
     Args:
-        load: gives the teacher; called once, and not at all where the engine says all that is asked.
-        engine: holds the teacher's weights and draws its completions; without one the loaded teacher draws them.
+        load: gives the teacher; called once, and not at all where an engine draws and there is no labelled row.
+        engine: holds the teacher's weights, draws its completions and says how likely its ids were; without one the
+            loaded teacher does.
         labelled: further rows, whose own answers are its completions.
     Raises:
         DataError: the template refuses a labelled row.
@@ -123,8 +124,7 @@ def build(
                 rollouts = read_labels(scorer(), codec, part)
             elif engine is not None:
                 progress.line(f"  {what}")
-                reader = None if config.vllm_logprobs else scorer()
-                rollouts = sample_by_engine(engine, reader, codec, part, config, seed=seed + number)
+                rollouts = sample_by_engine(engine, codec, part, config, seed=seed + number)
             else:
                 rollouts = sample(teacher(), codec, part, config, seed=seed, progress=progress, what=what)
             write_shard(path, list(rollouts), top_k)

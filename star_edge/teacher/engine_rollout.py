@@ -1,7 +1,7 @@
 """Teacher completions by a generation engine (vLLM), and the teacher's distribution at every position of them.
 
-An engine draws many times faster than a model that decodes here. Its log-probabilities come with the draws. Read
-afterwards by the model (`Scorer`) they are exact where the engine rounds them, and every prompt is computed once more.
+An engine draws many times faster than a model that decodes here. Its log-probabilities come with the draws, so the
+teacher need not read what was drawn, nor be loaded a second time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from star_edge.errors import TeacherCacheError
 from star_edge.models.packing import Tokens
 from star_edge.models.sampling import Sample, vocabulary_size
 from star_edge.teacher.rollout import Rollout, worth_keeping
-from star_edge.teacher.scoring import Scorer, TopK
+from star_edge.teacher.scoring import TopK
 
 SPARE = 8
 """Ids that an engine is asked for beyond the top-k, so that k are left without those that name no token."""
@@ -34,7 +34,7 @@ class Engine(Protocol):
         temperature: float,
         max_new_tokens: int,
         seed: int,
-        top_k: int = 0,
+        top_k: int,
     ) -> Sequence[Sequence[Sample]]:
         """`copies` completions for each prompt, with the `top_k` most likely ids of the whole head, likeliest first."""
         ...
@@ -42,7 +42,6 @@ class Engine(Protocol):
 
 def sample_by_engine(
     engine: Engine,
-    scorer: Scorer | None,
     codec: ChatCodec,
     examples: Sequence[Example],
     config: TeacherCacheConfig,
@@ -51,9 +50,8 @@ def sample_by_engine(
 ) -> Iterator[Rollout]:
     """As `star_edge.teacher.rollout.sample`, drawn by an engine that holds the teacher's weights.
 
-    Args:
-        scorer: the teacher, which reads what was drawn; without one the engine's own log-probabilities are taken, but
-            none of ids that name no token.
+    The log-probabilities are the engine's own, without those of ids that name no token.
+
     Raises: TeacherCacheError: more than `SPARE` of an engine's likeliest ids at a position name no token.
     """
     prompts = codec.prompts_ids(examples)
@@ -65,16 +63,11 @@ def sample_by_engine(
         temperature=config.temperature,
         max_new_tokens=config.max_new_tokens,
         seed=seed,
-        top_k=top_k + SPARE if scorer is None else 0,
+        top_k=top_k + SPARE,
     )
-    kept = [list(worth_keeping(codec, *pair, config)) for pair in zip(examples, drawn, strict=True)]
-    if scorer is None:
-        likely = [[named_top_k(one, top_k, vocabulary) for one, _ in rows] for rows in kept]
-    else:
-        likely = scorer([(prompt, [one.ids for one, _ in rows]) for prompt, rows in zip(prompts, kept, strict=True)])
-    for example, prompt, rows, pieces in zip(examples, prompts, kept, likely, strict=True):
-        for (one, text), top in zip(rows, pieces, strict=True):
-            yield Rollout(example.id, tuple(prompt), one.ids, text, *top)
+    for example, prompt, completions in zip(examples, prompts, drawn, strict=True):
+        for one, text in worth_keeping(codec, example, completions, config):
+            yield Rollout(example.id, tuple(prompt), one.ids, text, *named_top_k(one, top_k, vocabulary))
 
 
 def named_top_k(sample: Sample, top_k: int, vocabulary: int) -> TopK:
@@ -88,7 +81,7 @@ def named_top_k(sample: Sample, top_k: int, vocabulary: int) -> TopK:
     if int((~is_padding).sum(dim=1).min()) < top_k:
         raise TeacherCacheError(
             f"the teacher's likeliest ids at a position include more than {SPARE} that name no token, rows of its head "
-            "that are padding; set cache.vllm_logprobs: false"
+            "that are padding; set cache.use_vllm: false"
         )
     order = is_padding.to(torch.int8).argsort(dim=1, stable=True)[:, :top_k]
     return sample.topk_ids.gather(1, order), sample.topk_logprobs.gather(1, order)

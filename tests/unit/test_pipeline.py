@@ -14,7 +14,16 @@ import pytest
 from filelock import FileLock
 
 from star_edge import engine, keys, manifest, pipeline
-from star_edge.contracts import DataConfig, ModelConfig, Recipe, SimRlConfig, SourceConfig, StudentRlConfig, WatchConfig
+from star_edge.contracts import (
+    DataConfig,
+    ModelConfig,
+    Recipe,
+    SimRlConfig,
+    SourceConfig,
+    StudentRlConfig,
+    TeacherCacheConfig,
+    WatchConfig,
+)
 from star_edge.engine import Details, Run, Stage
 from star_edge.errors import ArtifactError, TrainingError
 from star_edge.progress import Progress
@@ -417,6 +426,29 @@ def test_rows_that_sim_rl_lacks_are_missed_before_the_teacher_trains(
         pipeline._warmup(run, tmp_path)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("use_vllm", [True, False])
+def test_vllm_starts_with_room_for_all_ids_that_a_cache_asks_of_it_and_ends_behind_it(
+    monkeypatch: pytest.MonkeyPatch, use_vllm: bool
+) -> None:
+    from star_edge.teacher.engine_rollout import SPARE
+
+    made: list[int] = []
+    closed: list[str] = []
+
+    def start(folder: Path, *, max_top_k: int, **_: object) -> SimpleNamespace:
+        made.append(max_top_k)
+        return SimpleNamespace(close=lambda: closed.append("closed"))
+
+    monkeypatch.setattr("star_edge.models.merge.merge", lambda teacher, out, dtype: SimpleNamespace(folder=out))
+    monkeypatch.setattr("star_edge.models.vllm_engine.VllmEngine", start)
+    config = TeacherCacheConfig(top_k=7, use_vllm=use_vllm)
+    run = SimpleNamespace(recipe=replace(loaded().recipe, cache=config))
+    with pipeline._teacher_engine(run, None) as started:  # type: ignore[arg-type]
+        assert (started is not None) == use_vllm
+        assert not closed
+    assert (made, closed) == (([7 + SPARE], ["closed"]) if use_vllm else ([], []))
+
+
 @pytest.mark.parametrize(
     ("every_steps", "every_rl_steps", "supervised", "rl"),
     [(20, None, 20, 20), (20, 5, 20, 5), (None, 5, None, 5)],
@@ -460,7 +492,7 @@ def test_a_watch_over_sim_rl_alone_is_no_setting_of_supervised_stages() -> None:
         (0, ["sim_rl.kinds=[single]", "sim_rl.tuning.rank=3"], ""),
         (4, ["adapt.sim_rl.vllm_memory_share=0.2", "sim_rl.sim_rl.vllm_compile=false"], ""),
         (4, ["cache.vllm_memory_share=0.7"], ""),
-        (4, ["cache.vllm_logprobs=true"], "cache"),
+        (4, ["cache.use_vllm=true"], "cache"),
         (4, ["watch.rows=7"], "warmup adapt ckd sim-rl"),
         (0, ["watch.rows=7"], "warmup ckd"),
     ],

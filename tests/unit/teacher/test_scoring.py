@@ -49,7 +49,7 @@ def test_a_prompt_without_a_completion_has_nothing_to_score(chatty, rollouts):
 class Parrot:
     """An engine that says what sampling said, each completion twice, and one more that never ended.
 
-    Where it is asked how likely ids are, the likeliest of all is a row of its head's padding.
+    The likeliest id of every position is a row of its head's padding.
     """
 
     def __init__(self, rollouts, vocabulary):
@@ -61,8 +61,6 @@ class Parrot:
         return [[*2 * said[tuple(prompt)], Sample((5, 6), False, *EMPTY)] for prompt in prompts]
 
     def heard(self, rollout, top_k):
-        if top_k == 0:
-            return Sample(rollout.completion_ids, True, *EMPTY)
         rows, kept = rollout.topk_ids.shape
         ids, logprobs = torch.full((rows, top_k), self.vocabulary), torch.full((rows, top_k), -0.01)
         ids[:, 1 : 1 + kept], logprobs[:, 1 : 1 + kept] = rollout.topk_ids, rollout.topk_logprobs
@@ -74,20 +72,17 @@ EMPTY = torch.empty(0, 0, dtype=torch.int32), torch.empty(0, 0, dtype=torch.floa
 CONFIG = TeacherCacheConfig(rollouts=3, temperature=0.7, max_new_tokens=6, top_k=5)
 
 
-@pytest.mark.parametrize("is_read", [True, False])
-def test_an_engine_and_sampling_here_make_the_same_rollouts(chatty, codec, examples, rollouts, is_read):
+def test_an_engine_and_sampling_here_make_the_same_rollouts(codec, examples, rollouts):
     engine = Parrot(rollouts, vocabulary_size(codec.tokenizer))
-    scorer = Scorer(chatty, top_k=5) if is_read else None
-    made = list(sample_by_engine(engine, scorer, codec, examples, CONFIG, seed=5))
-    asked = {"copies": 3, "temperature": 0.7, "max_new_tokens": 6, "seed": 5}
-    assert engine.asked == asked | {"top_k": 0 if is_read else 5 + SPARE}
+    made = list(sample_by_engine(engine, codec, examples, CONFIG, seed=5))
+    assert engine.asked == {"copies": 3, "temperature": 0.7, "max_new_tokens": 6, "seed": 5, "top_k": 5 + SPARE}
     by_what = {(r.example_id, r.prompt_ids, r.completion_ids, r.text): r for r in rollouts}
     assert {(r.example_id, r.prompt_ids, r.completion_ids, r.text) for r in made} == set(by_what)
     assert [r.example_id for r in made] == sorted(r.example_id for r in made)
     for r in made:
         there = by_what[r.example_id, r.prompt_ids, r.completion_ids, r.text]
         assert torch.equal(r.topk_ids, there.topk_ids)
-        torch.testing.assert_close(r.topk_logprobs, there.topk_logprobs, atol=4e-3, rtol=4e-3)
+        assert torch.equal(r.topk_logprobs, there.topk_logprobs)
 
 
 def test_ids_that_name_no_token_are_passed_over_position_by_position():
@@ -95,19 +90,53 @@ def test_ids_that_name_no_token_are_passed_over_position_by_position():
     sample = Sample((1, 2), True, ids, -torch.arange(8.0).view(2, 4).half())
     kept, logprobs = named_top_k(sample, 2, 8)
     assert (kept.tolist(), logprobs.tolist()) == ([[3, 1], [2, 1]], [[-1, -3], [-4, -5]])
-    with pytest.raises(TeacherCacheError, match=r"cache\.vllm_logprobs: false"):
+    with pytest.raises(TeacherCacheError, match=r"cache\.use_vllm: false"):
         named_top_k(sample, 3, 8)
 
 
-def test_a_cache_of_an_engines_own_log_probabilities_loads_no_teacher(
-    codec, examples, rollouts, tiny_student, tmp_path
-):
+@pytest.fixture
+def build_by_engine(codec, rollouts, tiny_student, tmp_path):
+    """Build a cache that an engine draws, two prompts a shard, and read it back."""
+    config = replace(CONFIG, use_vllm=True, rows_per_shard=6)
+    there = {"label": "tiny", "revision": None, "tokenizer": "", "template": ""}
+    given = {"fingerprint": CacheFingerprint.of(Checkpoint(tiny_student, "base"), **there, config=config), "seed": 3}
+    engine = Parrot(rollouts, vocabulary_size(codec.tokenizer))
+
+    def run(load, asked, labelled=()):
+        cache = build(load, codec, asked, config, tmp_path, **given, engine=engine, labelled=labelled)
+        return open_cache(cache.folder).rows
+
+    return run
+
+
+def test_a_cache_that_an_engine_draws_loads_no_teacher(build_by_engine, examples, rollouts):
     def load():
         raise AssertionError("nobody asked for the teacher")
 
-    config = replace(CONFIG, use_vllm=True, vllm_logprobs=True, rows_per_shard=6)
-    there = {"label": "tiny", "revision": None, "tokenizer": "", "template": ""}
-    fingerprint = CacheFingerprint.of(Checkpoint(tiny_student, "base"), **there, config=config)
-    engine = Parrot(rollouts, vocabulary_size(codec.tokenizer))
-    cache = build(load, codec, examples, config, tmp_path, fingerprint=fingerprint, seed=3, engine=engine)
-    assert {row.completion_ids for row in open_cache(cache.folder).rows} == {r.completion_ids for r in rollouts}
+    rows = build_by_engine(load, examples)
+    there = {(r.example_id, r.completion_ids): r for r in rollouts}
+    assert {(row.example_id, row.completion_ids) for row in rows} == set(there)
+    for row in rows:
+        drawn = there[row.example_id, row.completion_ids]
+        assert torch.equal(row.topk_ids, drawn.topk_ids)
+        assert torch.equal(row.topk_logprobs, drawn.topk_logprobs)
+
+
+def test_labels_beside_an_engines_draws_are_read_by_the_teacher(build_by_engine, chatty, codec, examples, rollouts):
+    loaded = []
+
+    def load():
+        loaded.append(chatty)
+        return chatty
+
+    rows = build_by_engine(load, examples[:2], labelled=examples[2:])
+    asked, labelled = ({example.id for example in part} for part in (examples[:2], examples[2:]))
+    drawn = {r.completion_ids for r in rollouts if r.example_id in asked}
+    assert {row.completion_ids for row in rows if row.example_id in asked} == drawn
+    labels = {row.example_id: row for row in rows if row.example_id in labelled}
+    for row in codec.encode_all(examples[2:]):
+        (((ids, logprobs),),) = Scorer(chatty, top_k=5)([(row.prompt_ids, [row.completion_ids])])
+        assert labels[row.id].completion_ids == row.completion_ids
+        assert torch.equal(labels[row.id].topk_ids, ids)
+        torch.testing.assert_close(labels[row.id].topk_logprobs, logprobs, atol=4e-3, rtol=4e-3)
+    assert len(loaded) == 1

@@ -8,6 +8,8 @@ from pathlib import Path
 import fake_vllm
 import pytest
 
+from star_edge.teacher.engine_rollout import SPARE
+
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 
 pytestmark = pytest.mark.slow  # the default run has two minutes for all
@@ -40,11 +42,13 @@ def test_all_samplers_draw_all_completions(speed, monkeypatch):
         assert numbers["completions"] == 48
         assert numbers["new_tokens_per_s"] == pytest.approx(5 * numbers["completions_per_s"])
     fake = fake_vllm.install(monkeypatch, lambda *_: [7] * 9)
-    vllm = run(speed, "vllm")
-    assert vllm["completions"] == 48
-    assert vllm["new_tokens_per_s"] == pytest.approx(5 * vllm["completions_per_s"])
-    assert fake.loaded["enable_prefix_caching"]
-    assert fake.shutdowns == 1
+    for mode, max_top_k in (("vllm", 0), ("vllm_logprobs", 10 + SPARE)):
+        vllm = run(speed, mode)
+        assert vllm["completions"] == 48
+        assert vllm["new_tokens_per_s"] == pytest.approx(5 * vllm["completions_per_s"])
+        assert fake.loaded["enable_prefix_caching"]
+        assert fake.loaded["max_logprobs"] == max_top_k
+    assert fake.shutdowns == 2
 
 
 def test_it_stops_when_its_seconds_are_over(speed):
