@@ -14,22 +14,16 @@ from star_edge.contracts.results import EvaluatedCheckpoint
 
 Objective = Literal["ce", "fkl", "rkl", "akl", "ckd"]
 
-
 RewardKind = Literal["star", "typed", "binary"]
-
 
 RowKind = Literal["single", "multiple", "parallel", "irrelevance", "ask_missing", "plain", "summarise"]
 """What a row's answer is (docs/data.md)."""
 
-
 Precision = Literal["auto", "float32", "bfloat16"]
-
 
 GgufQuantization = Literal["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0"]
 
-
 OnnxQuantization = Literal["fp32", "int8"]
-
 
 Compile = Literal["auto", "off"]
 
@@ -297,12 +291,18 @@ class AdaptConfig:
     warmup: settings of the warm-up; null leaves it out.
     warmup_rows: training rows that the warm-up takes, from the front; null takes all.
     sim_rl: settings of Sim-RL.
+    skip_warmup: Sim-RL leaves out the rows that the warm-up takes, of which `warmup_rows` then says how many.
+    sources: Sim-RL takes rows of these sources alone, as the data table names them; [] takes all.
+    kinds: Sim-RL takes rows of these kinds alone; [] takes all.
     """
 
     tuning: TuningConfig = field(default_factory=TuningConfig)
     warmup: OptimizerConfig | None = None
     warmup_rows: int | None = None
     sim_rl: SimRlConfig = field(default_factory=SimRlConfig)
+    skip_warmup: bool = False
+    sources: tuple[str, ...] = ()
+    kinds: tuple[RowKind, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
