@@ -63,7 +63,9 @@ def supervised_watch(recipe: Recipe) -> Any:
 
 
 def adapt_config(recipe: Recipe) -> Any:
-    return rl_config(recipe.adapt.sim_rl, recipe.adapt.tuning, recipe)
+    # What the warm-up takes is in its own key, on which this stage's depends.
+    others = replace(recipe.adapt, warmup=None, warmup_rows=None, sim_rl=SimRlConfig())
+    return rl_config(recipe.adapt.sim_rl, others, recipe)
 
 
 def student_rl_config(recipe: Recipe) -> Any:

@@ -130,14 +130,18 @@ def _watch(run: Run, *, is_rl: bool = False) -> Any:
 
 def _warmup(run: Run, out: Path) -> Details:
     from star_edge.distill.trainer import run_sft
+    from star_edge.rl.rows import warmup_rows
 
     recipe = run.recipe
     teacher = run.checkpoint("base", "teacher")
+    # What Sim-RL lacks is refused now, not behind the teacher's training.
+    if recipe.adapt.sim_rl.steps:
+        _rows_of_teacher_rl(run)
     if recipe.sim_rl.sim_rl.steps:
-        _rows_of_student_rl(run)  # refused now, not behind the teacher's training
+        _rows_of_student_rl(run)
     if recipe.adapt.warmup is None:
         return {"checkpoint": run.save_checkpoint(teacher)}
-    encoded = _codec(run).encode_all(_examples(run, "train")[: recipe.adapt.warmup_rows])
+    encoded = _codec(run).encode_all(warmup_rows(recipe.adapt, _examples(run, "train")))
     checkpoint = run_sft(
         recipe.adapt.warmup,
         recipe.adapt.tuning,
@@ -177,7 +181,13 @@ def _sim_rl(
 
 def _adapt(run: Run, out: Path) -> Details:
     policy, seed = run.checkpoint("warmup"), run.recipe.seed + 1
-    return _sim_rl(run, out, "adapt", run.recipe.adapt, policy, lambda _: _examples(run, "train"), seed=seed)
+    return _sim_rl(run, out, "adapt", run.recipe.adapt, policy, _rows_of_teacher_rl, seed=seed)
+
+
+def _rows_of_teacher_rl(run: Run) -> list[Example]:
+    from star_edge.rl.rows import teacher_rows
+
+    return teacher_rows(run.recipe.adapt, _examples(run, "train"))
 
 
 @contextmanager
@@ -261,10 +271,10 @@ def _student_rl(run: Run, out: Path) -> Details:
 
 
 def _rows_of_student_rl(run: Run) -> list[Example]:
-    from star_edge.rl.rows import chosen
+    from star_edge.rl.rows import student_rows
 
     distilled = {example.id for rows in _teacher_prompts(run) for example in rows}
-    return chosen(run.recipe.sim_rl, _examples(run, "train"), distilled=distilled)
+    return student_rows(run.recipe.sim_rl, _examples(run, "train"), distilled=distilled)
 
 
 def _merge(run: Run, out: Path) -> Details:

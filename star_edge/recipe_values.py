@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from star_edge.contracts import DataConfig, EvaluateConfig, Recipe, SimRlConfig
+from star_edge.contracts import AdaptConfig, DataConfig, EvaluateConfig, Recipe, SimRlConfig
 from star_edge.errors import RecipeError
 
 # Fields are named once, wherever in the recipe they stand, or behind a section of their own limit; a field that is null
@@ -60,6 +60,8 @@ def check_values(recipe: Recipe, label: str) -> None:
     for name, config in {"adapt.sim_rl": recipe.adapt.sim_rl, "sim_rl.sim_rl": recipe.sim_rl.sim_rl}.items():
         if problem := _sim_rl_problem(config):
             raise RecipeError(f"recipe {label}: {name}.{problem}")
+    if problem := _adapt_problem(recipe.adapt):
+        raise RecipeError(f"recipe {label}: {problem}")
     if recipe.student.chat_template == "student":
         raise RecipeError(f"recipe {label}: student.chat_template is student; that is for the teacher, choose another")
     if recipe.watch is not None and recipe.watch.every_steps is None and recipe.watch.every_rl_steps is None:
@@ -109,6 +111,17 @@ def _sim_rl_problem(config: SimRlConfig) -> str | None:
         return f"group_reward_min is {low} and group_reward_max {high}; no group lies between, so lower the first"
     if config.vllm_server is not None and not re.fullmatch(r"[\w.-]+:\d+", config.vllm_server):
         return f"vllm_server is {config.vllm_server!r}; write host:port, such as 10.0.0.2:8000"
+    return None
+
+
+def _adapt_problem(config: AdaptConfig) -> str | None:
+    """What the adapt section asks for and cannot have, or None."""
+    takes_all = config.warmup is not None and config.warmup_rows is None
+    if config.sim_rl.steps > 0 and config.skip_warmup and takes_all:
+        return (
+            "adapt.skip_warmup is true, but adapt.warmup_rows is null and the warm-up takes every row; "
+            "set adapt.warmup_rows"
+        )
     return None
 
 

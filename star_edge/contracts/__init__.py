@@ -9,13 +9,11 @@ from star_edge.contracts.audit import AuditReport, KindAgreement, Misorder, Rewa
 from star_edge.contracts.configs import (
     AdaptConfig,
     Compile,
-    DataConfig,
     DistillConfig,
     EvaluateConfig,
     ExportConfig,
     GateConfig,
     GgufQuantization,
-    MixConfig,
     ModelConfig,
     Objective,
     OnnxQuantization,
@@ -24,13 +22,13 @@ from star_edge.contracts.configs import (
     Recipe,
     RewardKind,
     SimRlConfig,
-    SourceConfig,
     StudentRlConfig,
     TeacherCacheConfig,
     TuningConfig,
     ValidateConfig,
     WatchConfig,
 )
+from star_edge.contracts.data_configs import DataConfig, MixConfig, SourceConfig
 from star_edge.contracts.results import (
     Accuracy,
     EvaluatedCheckpoint,

@@ -15,8 +15,11 @@ from filelock import FileLock
 
 from star_edge import engine, keys, manifest, pipeline
 from star_edge.contracts import (
+    AdaptConfig,
     DataConfig,
+    Example,
     ModelConfig,
+    OptimizerConfig,
     Recipe,
     SimRlConfig,
     SourceConfig,
@@ -406,23 +409,30 @@ def a_run(folder: Path) -> Run:
 # ------------------------------------------------------------------------------------------------------- stages
 
 
-def test_a_student_that_takes_no_step_needs_no_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    config = StudentRlConfig(sim_rl=SimRlConfig(steps=0), sources=("elsewhere",))
-    saved: list[object] = []
-    run = SimpleNamespace(
-        recipe=replace(loaded().recipe, sim_rl=config), checkpoint=lambda stage: stage, save_checkpoint=saved.append
+def test_sim_rl_that_takes_no_step_needs_no_rows(tmp_path: Path) -> None:
+    none = SimRlConfig(steps=0)
+    recipe = replace(
+        loaded().recipe,
+        adapt=AdaptConfig(sim_rl=none, sources=("elsewhere",)),
+        sim_rl=StudentRlConfig(sim_rl=none, sources=("elsewhere",)),
     )
-    pipeline._student_rl(run, tmp_path)  # type: ignore[arg-type]
-    assert saved == ["ckd"]
+    saved: list[object] = []
+    run = SimpleNamespace(recipe=recipe, checkpoint=lambda *names: names[-1], save_checkpoint=saved.append)
+    for stage in (pipeline._warmup, pipeline._adapt, pipeline._student_rl):
+        stage(run, tmp_path)  # type: ignore[arg-type]
+    assert saved == ["teacher", "warmup", "ckd"]
 
 
+@pytest.mark.parametrize("section", ["adapt", "sim_rl"])
 def test_rows_that_sim_rl_lacks_are_missed_before_the_teacher_trains(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, section: str
 ) -> None:
-    monkeypatch.setattr(pipeline, "_examples", lambda run, part: [])
+    monkeypatch.setattr(pipeline, "_examples", lambda run, part: [Example("1", "rows", (), ())])
     monkeypatch.setattr(pipeline, "_teacher_prompts", lambda run: ([], []))
-    run = SimpleNamespace(recipe=loaded().recipe, checkpoint=lambda *names: None)
-    with pytest.raises(TrainingError, match="leave no row"):
+    recipe = loaded().recipe
+    asking = replace(getattr(recipe, section), sources=("elsewhere",))
+    run = SimpleNamespace(recipe=replace(recipe, **{section: asking}), checkpoint=lambda *names: None)
+    with pytest.raises(TrainingError, match=f"^{section}.sources: no training row of 'elsewhere'; there are rows$"):
         pipeline._warmup(run, tmp_path)  # type: ignore[arg-type]
 
 
@@ -447,6 +457,31 @@ def test_vllm_starts_with_room_for_all_ids_that_a_cache_asks_of_it_and_ends_behi
         assert (started is not None) == use_vllm
         assert not closed
     assert (made, closed) == (([7 + SPARE], ["closed"]) if use_vllm else ([], []))
+
+
+def test_the_teachers_sim_rl_takes_other_rows_than_its_warmup(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    rows = [Example(id, "rows", (), ()) for id in "abc"]
+    taken: dict[str, list[Example]] = {}
+
+    def training(name: str) -> Callable[..., None]:
+        return lambda config, tuning, model, given, out, **_: taken.update({name: given})
+
+    monkeypatch.setattr(pipeline, "_examples", lambda run, part: rows)
+    monkeypatch.setattr(pipeline, "_teacher_prompts", lambda run: ([], []))
+    monkeypatch.setattr(pipeline, "_codec", lambda run: SimpleNamespace(encode_all=list))
+    monkeypatch.setattr("star_edge.distill.trainer.run_sft", training("warmup"))
+    monkeypatch.setattr("star_edge.rl.trainer.run_sim_rl", training("adapt"))
+    adapt = AdaptConfig(warmup=OptimizerConfig(), warmup_rows=2, skip_warmup=True)
+    run = SimpleNamespace(
+        recipe=replace(loaded().recipe, adapt=adapt),
+        checkpoint=lambda *names: None,
+        save_checkpoint=lambda checkpoint: {},
+        device="cpu",
+        progress=None,
+    )
+    for stage in (pipeline._warmup, pipeline._adapt):
+        stage(run, tmp_path)  # type: ignore[arg-type]
+    assert taken == {"warmup": rows[:2], "adapt": rows[2:]}
 
 
 @pytest.mark.parametrize(
@@ -487,6 +522,11 @@ def test_a_watch_over_sim_rl_alone_is_no_setting_of_supervised_stages() -> None:
         (0, ["adapt.sim_rl.lr=1.0e-5"], ""),
         (4, ["adapt.tuning.rank=3"], "warmup adapt"),
         (0, ["adapt.tuning.rank=3"], "warmup"),
+        (4, ["adapt.warmup_rows=3"], "warmup"),
+        (4, ["adapt.skip_warmup=true"], "adapt"),
+        (4, ["adapt.sources=[rows]"], "adapt"),
+        (4, ["adapt.kinds=[single]"], "adapt"),
+        (0, ["adapt.skip_warmup=true", "adapt.sources=[rows]", "adapt.kinds=[single]"], ""),
         (4, ["sim_rl.sim_rl.lr=1.0e-5"], "sim-rl"),
         (4, ["sim_rl.kinds=[single]"], "sim-rl"),
         (0, ["sim_rl.kinds=[single]", "sim_rl.tuning.rank=3"], ""),

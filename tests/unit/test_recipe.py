@@ -86,6 +86,15 @@ def test_overrides_reach_nested_values_list_items_and_sections_that_are_absent(m
             "sim_rl:\n  sim_rl:\n    group_reward_min: 0.5\n    group_reward_max: 0.5\n",
             "sim_rl.sim_rl.group_reward_min is 0.5 and group_reward_max 0.5; no group lies between",
         ),
+        (
+            "adapt:\n  warmup: {}\n  skip_warmup: true\n",
+            "my/star.yaml: adapt.skip_warmup is true, but adapt.warmup_rows is null and the warm-up takes every row; "
+            "set adapt.warmup_rows",
+        ),
+        (
+            "adapt:\n  kinds: [calls]\n",
+            "my/star.yaml:10: adapt.kinds.0: Invalid enum value 'calls'; there are single, ",
+        ),
         ("sim_rl:\n  sim_rl:\n    vllm_server: 8000\n", "sim_rl.sim_rl.vllm_server: Expected str | null, got int"),
         (
             "sim_rl:\n  sim_rl:\n    vllm_server: http://a:8000\n",
@@ -149,6 +158,11 @@ def test_bad_overrides_are_refused(minimal: Path, override: str, message: str) -
     with pytest.raises(RecipeError) as caught:
         recipes.load(minimal, [override])
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("other", ["adapt.warmup_rows=5", "adapt.warmup=null", "adapt.sim_rl.steps=0"])
+def test_rows_of_the_warmup_may_be_skipped_where_some_can_be_left_or_none_are_needed(minimal: Path, other: str) -> None:
+    assert recipes.load(minimal, ["adapt.warmup={}", "adapt.skip_warmup=true", other]).recipe.adapt.skip_warmup
 
 
 IMPOSSIBLE = [
