@@ -84,12 +84,13 @@ def parses(words: list[str]) -> bool:
     assert words[0] == "star-edge", words
     command: click.Command = main
     arguments = words[1:]
-    context = click.Context(main)
+    context = click.Context(main, **main.context_settings)
     while isinstance(command, click.Group) and arguments:
         name, child, arguments = command.resolve_command(context, arguments)
         assert child is not None, f"{name} is no command"
         command = child
-    command.make_context("star-edge", arguments, resilient_parsing=False)
+    # A command keeps the help option that it is first asked for: without this parent one that knows no -h.
+    command.make_context("star-edge", arguments, parent=context)
     return True
 
 
