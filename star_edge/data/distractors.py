@@ -11,7 +11,9 @@ from star_edge.data.draws import draws
 from star_edge.data.tool_pool import ToolPool, ToolWords, is_near_duplicate, words, words_of
 
 
-def with_distractors(example: Example, pool: ToolPool, *, share: float, max_tools: int, seed: int) -> Example:
+def with_distractors(
+    example: Example, pool: ToolPool, *, share: float, max_tools: int, seed: int, alike: bool = False
+) -> Example:
     """The row with tools from the pool at random places among its own, or the very row when it is not drawn.
 
     A drawn row gets one tool at least and `max_tools` in all at most, evenly drawn; rows that offer no tool, or
@@ -20,6 +22,7 @@ def with_distractors(example: Example, pool: ToolPool, *, share: float, max_tool
 
     Args:
         share: of the rows that are drawn, in [0, 1].
+        alike: half of them share a word of an offered tool's name, as far as the pool has such.
     """
     rng = draws(seed, "distractors", example.id)
     room = max_tools - len(example.tools)
@@ -31,7 +34,10 @@ def with_distractors(example: Example, pool: ToolPool, *, share: float, max_tool
     def fits(tool: ToolWords) -> bool:
         return not tool.name & request and not any(is_near_duplicate(tool, other) for other in offered)
 
-    added = pool.draw(rng.randint(1, room), example.tools, fits, rng)
+    count = rng.randint(1, room)
+    near = pool.naming(frozenset().union(*(tool.name for tool in offered))) if alike else None
+    added = near.draw((count + 1) // 2, example.tools, fits, rng) if near else []
+    added += pool.draw(count - len(added), [*example.tools, *added], fits, rng)
     if not added:
         return example
     kind = "multiple" if example.kind == "single" else example.kind

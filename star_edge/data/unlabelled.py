@@ -33,9 +33,13 @@ def refused(example: Example, config: MixConfig, tools: ToolPool, *, seed: int) 
 
 
 def crowded(example: Example, config: MixConfig, tools: ToolPool, *, seed: int) -> Example | None:
-    """The prompt with further tools beside its own; None for one that is not drawn, or that has no room."""
-    share, max_tools = config.unlabelled_distractor_share, config.max_tools
-    made = with_distractors(example, tools, share=share, max_tools=max_tools, seed=seed)
+    """The prompt with further tools beside its own; None for one that is not drawn, or that has no room.
+
+    Half of the tools are like its own, as those of one service are: the teacher's choice is the label, whatever it is.
+    Not where a refusal is.
+    """
+    share, max_tools, alike = config.unlabelled_distractor_share, config.max_tools, not example.has_answer
+    made = with_distractors(example, tools, share=share, max_tools=max_tools, seed=seed, alike=alike)
     return None if made is example else made
 
 

@@ -15,6 +15,18 @@ OTHERS = ToolPool(tool(f"{thing}_report", f"Prints what a {thing} did.") for thi
 ROWS = [single(f"row-{number}") for number in range(200)]
 
 
+def test_half_of_the_added_tools_may_be_like_an_offered_one() -> None:
+    near = [tool(f"switch_{word}", f"Changes what the {word} is.") for word in ("lens", "account", "plan", "host")]
+    for example in ROWS[:60]:
+        made = with_distractors(example, ToolPool([*OTHERS.tools, *near]), share=1.0, max_tools=5, seed=7, alike=True)
+        added = [each["name"] for each in made.tools if each not in example.tools]
+        alike = sum("switch" in name or "light" in name for name in added)
+        assert (len(added) + 1) // 2 <= alike
+        plain = with_distractors(example, OTHERS, share=1.0, max_tools=5, seed=7, alike=True)
+        assert 2 <= len(plain.tools) <= 5, "a pool without any gives others"
+        assert len({each["name"] for each in made.tools}) == len(made.tools)
+
+
 def crowded(example: Example, pool: ToolPool = OTHERS, *, share: float = 1.0, max_tools: int = 4) -> Example:
     return with_distractors(example, pool, share=share, max_tools=max_tools, seed=7)
 
