@@ -229,7 +229,8 @@ class _Build:
             return prompts
         rows = list(changed(prompts, config, tools, self.reader.ruler, seed=self.seed))
         for before, (row, lengths) in zip(prompts, rows, strict=True):
-            self.reader.collected.tokens[row.id] = lengths
+            if lengths is not None:
+                self.reader.collected.tokens[row.id] = lengths
             self.reader.collected.tally_of[before.id].derived += row.has_answer
             added = len(row.tools) - len(before.tools)
             counts.unlabelled_refused += row.has_answer

@@ -45,18 +45,18 @@ def crowded(example: Example, config: MixConfig, tools: ToolPool, *, seed: int) 
 
 def changed(
     prompts: Sequence[Example], config: MixConfig, tools: ToolPool, ruler: Ruler, *, seed: int
-) -> Iterator[tuple[Example, Lengths]]:
-    """Each prompt as the shares want it, or as much of that as fits, with its lengths; prompts fit as they are."""
+) -> Iterator[tuple[Example, Lengths | None]]:
+    """Each prompt as the shares want it, or as much of that as fits, with its lengths; None for one that stays."""
     versions = [_versions(example, config, tools, seed=seed) for example in prompts]
     lengths = iter(ruler.prompts([row for rows in versions for row in rows]))
-    for rows in versions:
+    for example, rows in zip(prompts, versions, strict=True):
         measured = list(zip(rows, islice(lengths, len(rows)), strict=True))
-        yield next((row, length) for row, length in measured if isinstance(length, tuple))
+        fitting = ((row, length) for row, length in measured if isinstance(length, tuple))
+        yield next(fitting, (example, None))
 
 
-def _versions(example: Example, config: MixConfig, tools: ToolPool, *, seed: int) -> Sequence[Example]:
-    """What may become of a prompt, the longest first and the very prompt last."""
+def _versions(example: Example, config: MixConfig, tools: ToolPool, *, seed: int) -> list[Example]:
+    """What may become of a prompt, the longest first."""
     taken = refused(example, config, tools, seed=seed)
-    plain = [example] if taken is None else [taken, example]
-    more = crowded(plain[0], config, tools, seed=seed)
-    return plain if more is None else [more, *plain]
+    more = crowded(taken or example, config, tools, seed=seed)
+    return [version for version in (more, taken) if version is not None]
