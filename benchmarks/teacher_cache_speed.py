@@ -199,7 +199,7 @@ def bytes_per_position(prompts: Sequence[Prompt], found: Sequence[Any], *, top_k
     ]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "shard.safetensors"
-        write_shard(path, rollouts, top_k)
+        write_shard(path, rollouts, top_k, {})
         entry = shard_entry(path)
     return entry.bytes / entry.positions
 

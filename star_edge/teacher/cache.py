@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +25,13 @@ from star_edge.models.sampling import vocabulary_size
 from star_edge.progress import Progress, or_quiet
 from star_edge.teacher.engine_rollout import Engine, sample_by_engine
 from star_edge.teacher.labels import read_labels
-from star_edge.teacher.rollout import sample
+from star_edge.teacher.rollout import LEFT_OUT, sample
 from star_edge.teacher.scoring import Scorer
 from star_edge.teacher.shards import CacheRow, read_shard, shard_entry, write_shard
 
 CACHE = "cache.json"
 SETTINGS = "settings.json"
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ def build(
     vocabulary = vocabulary_size(codec.tokenizer)
     top_k = min(config.top_k, vocabulary)
     for number, (is_labelled, part) in enumerate(parts):
-        path = _shard(out, number)
+        path, left_out = _shard(out, number), Counter[str]()
         if not path.exists():
             what = f"teacher cache, part {number + 1} of {len(parts)}"
             if is_labelled:
@@ -124,11 +125,13 @@ def build(
                 rollouts = read_labels(scorer(), codec, part)
             elif engine is not None:
                 progress.line(f"  {what}")
-                rollouts = sample_by_engine(engine, codec, part, config, seed=seed + number)
+                rollouts = sample_by_engine(engine, codec, part, config, seed=seed + number, left_out=left_out)
             else:
-                rollouts = sample(teacher(), codec, part, config, seed=seed, progress=progress, what=what)
-            write_shard(path, list(rollouts), top_k)
-    cache = _finish(
+                rollouts = sample(
+                    teacher(), codec, part, config, seed=seed, left_out=left_out, progress=progress, what=what
+                )
+            write_shard(path, list(rollouts), top_k, left_out)
+    cache, left_out = _finish(
         out,
         len(parts),
         fingerprint=fingerprint,
@@ -138,6 +141,10 @@ def build(
         top_k=top_k,
     )
     progress.line(f"  {_told(cache, asked=len(examples) * config.rollouts, labels=len(labelled))}")
+    if left_out:
+        progress.line(
+            f"  left out: {', '.join(f'{left_out[key]} {LEFT_OUT[key]}' for key in LEFT_OUT if left_out[key])}"
+        )
     return cache
 
 
@@ -150,13 +157,15 @@ def _shard(out: Path, number: int) -> Path:
     return out / f"shard-{number:05d}.safetensors"
 
 
-def _finish(out: Path, shards: int, *, top_k: int, **told: Any) -> TeacherCache:
-    """Say what is in the shards, which makes them a cache; `told` is written as it is given."""
+def _finish(out: Path, shards: int, *, top_k: int, **told: Any) -> tuple[TeacherCache, Counter[str]]:
+    """Say what is in the shards, which makes them a cache, and what is not; `told` is written as it is given."""
     entries = [shard_entry(_shard(out, number)) for number in range(shards)]
     rows, positions = sum(entry.rows for entry in entries), sum(entry.positions for entry in entries)
-    manifest = {"schema": SCHEMA, **told, "rows": rows, "positions": positions, "top_k": top_k, "shards": entries}
+    left_out = sum((Counter(entry.left_out) for entry in entries), Counter[str]())
+    counts = {"rows": rows, "positions": positions, "left_out": left_out}
+    manifest = {"schema": SCHEMA, **told, **counts, "top_k": top_k, "shards": entries}
     write_atomic(out / CACHE, json.dumps(plain(manifest), indent=1) + "\n")
-    return TeacherCache(out, rows, positions, top_k)
+    return TeacherCache(out, rows, positions, top_k), left_out
 
 
 def refuse_without_completions(cache: TeacherCache, *, labels: int, config: TeacherCacheConfig) -> None:

@@ -6,6 +6,7 @@ teacher need not read what was drawn, nor be loaded a second time.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -47,6 +48,7 @@ def sample_by_engine(
     config: TeacherCacheConfig,
     *,
     seed: int,
+    left_out: Counter[str],
 ) -> Iterator[Rollout]:
     """As `star_edge.teacher.rollout.sample`, drawn by an engine that holds the teacher's weights.
 
@@ -66,7 +68,7 @@ def sample_by_engine(
         top_k=top_k + SPARE,
     )
     for example, prompt, completions in zip(examples, prompts, drawn, strict=True):
-        for one, text in worth_keeping(codec, example, completions, config):
+        for one, text in worth_keeping(codec, example, completions, config, left_out):
             yield Rollout(example.id, tuple(prompt), one.ids, text, *named_top_k(one, top_k, vocabulary))
 
 

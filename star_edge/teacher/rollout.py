@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -32,6 +33,15 @@ class Drawn(Protocol):
 
 
 DrawnT = TypeVar("DrawnT", bound=Drawn)
+
+LEFT_OUT = {
+    "unfinished": "did not end",
+    "repeated": "repeat another",
+    "invalid": "are not valid",
+    "wrong": "miss their label",
+    "invented": "pass values that nobody said",
+}
+"""Why a completion is not kept -> that in words, in the order in which it is looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +73,7 @@ def sample(
     config: TeacherCacheConfig,
     *,
     seed: int,
+    left_out: Counter[str],
     progress: Progress | None = None,
     what: str = "teacher rollouts",
 ) -> Iterator[Rollout]:
@@ -71,7 +82,8 @@ def sample(
     Kept is what ended by itself within `max_new_tokens`, is valid (`is_valid`), earns `least_reward` where there is a
     label, and invents no value where `drop_unsaid` says so; of completions with the same tokens the first. Prompts of
     like length share a batch of `rows_per_forward` rows. What is drawn depends on the seed and on the examples given,
-    so a call with the same examples gives the same rollouts. `what` names the progress bar.
+    so a call with the same examples gives the same rollouts. `left_out` counts the others by the keys of `LEFT_OUT`.
+    `what` names the progress bar.
     """
     prompts = codec.prompts_ids(examples)
     by_length = sorted(range(len(examples)), key=lambda index: len(prompts[index]))
@@ -90,7 +102,7 @@ def sample(
         )
         for index, drawn in zip(batch, samples, strict=True):
             example, prompt = examples[index], tuple(prompts[index])
-            for one, text in worth_keeping(codec, example, drawn, config):
+            for one, text in worth_keeping(codec, example, drawn, config, left_out):
                 yield Rollout(example.id, prompt, one.ids, text, one.topk_ids, one.topk_logprobs)
         bar.update(start + len(batch))
     bar.close()
@@ -103,21 +115,34 @@ def _generator(seed: int, ids: Sequence[str], device: torch.device) -> torch.Gen
 
 
 def worth_keeping(
-    codec: ChatCodec, example: Example, drawn: Sequence[DrawnT], config: TeacherCacheConfig
+    codec: ChatCodec,
+    example: Example,
+    drawn: Sequence[DrawnT],
+    config: TeacherCacheConfig,
+    left_out: Counter[str],
 ) -> Iterator[tuple[DrawnT, str]]:
     """Completions that ended by themselves, are valid and differ from those before them, with their texts.
 
     Where the example has a label they also earn `config.least_reward`, if there is one. With `config.drop_unsaid` they
-    give no optional parameter a value of their own.
+    give no optional parameter a value of their own. `left_out` counts the others by the keys of `LEFT_OUT`.
     """
-    distinct: dict[tuple[int, ...], DrawnT] = {}
+    seen: set[tuple[int, ...]] = set()
     for one in drawn:
-        if one.stopped:
-            distinct.setdefault(one.ids, one)
-    for one in distinct.values():
         text = codec.tokenizer.decode(list(one.ids[:-1]), skip_special_tokens=False)
-        if is_valid(text, example.tools) and _earns(text, example, config) and not _invents(text, example, config):
+        if not one.stopped:
+            left_out["unfinished"] += 1
+        elif one.ids in seen:
+            left_out["repeated"] += 1
+        elif not is_valid(text, example.tools):
+            left_out["invalid"] += 1
+        elif not _earns(text, example, config):
+            left_out["wrong"] += 1
+        elif _invents(text, example, config):
+            left_out["invented"] += 1
+        else:
             yield one, text
+        if one.stopped:
+            seen.add(one.ids)
 
 
 def _invents(text: str, example: Example, config: TeacherCacheConfig) -> bool:

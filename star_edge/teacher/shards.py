@@ -7,7 +7,8 @@ Tensors of a shard with R rows, P completion positions and L tokens in all:
     topk_ids        (P, K)  int32    the teacher's K most likely tokens
     topk_logprobs   (P, K)  float16  their log-probabilities, temperature 1, full vocabulary
     position_offsets (R+1,) int64    where each row begins in the two above
-Its metadata holds the example ids as a JSON list.
+Its metadata has one entry, for the order of several is not the same each time: `told`, JSON of the example ids and of
+how many completions were left out, by reason.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,13 +32,14 @@ from star_edge.teacher.rollout import Rollout
 
 @dataclass(frozen=True, slots=True)
 class ShardEntry:
-    """What the cache's manifest says about one shard."""
+    """What the cache's manifest says about one shard. `left_out`: reason -> completions that were not kept."""
 
     file: str
     sha256: str
     bytes: int
     rows: int
     positions: int
+    left_out: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class CacheRow:
     topk_logprobs: Tensor
 
 
-def write_shard(path: Path, rollouts: Sequence[Rollout], top_k: int) -> None:
+def write_shard(path: Path, rollouts: Sequence[Rollout], top_k: int, left_out: Mapping[str, int]) -> None:
     """Write a shard under a passing name and move it into place, so that `path` is whole whenever it exists.
 
     Raises: TeacherCacheError: the disk is full or the folder cannot be written.
@@ -68,9 +70,10 @@ def write_shard(path: Path, rollouts: Sequence[Rollout], top_k: int) -> None:
         "topk_ids": torch.cat([torch.empty(0, top_k, dtype=torch.int32), *(r.topk_ids for r in rollouts)]),
         "topk_logprobs": torch.cat([torch.empty(0, top_k, dtype=torch.float16), *(r.topk_logprobs for r in rollouts)]),
     }
+    told = json.dumps({"example_ids": [rollout.example_id for rollout in rollouts], "left_out": left_out})
     try:
         with replacing(path) as passing:
-            save_file(tensors, passing, metadata={"example_ids": json.dumps([r.example_id for r in rollouts])})
+            save_file(tensors, passing, metadata={"told": told})
             with passing.open("rb") as file:
                 os.fsync(file.fileno())
     except (OSError, SafetensorError) as error:
@@ -86,9 +89,9 @@ def shard_entry(path: Path) -> ShardEntry:
 
     Raises: TeacherCacheError: the file is no whole safetensors file.
     """
-    rows = read_shard(path)
+    rows, left_out = _read(path)
     positions = sum(len(row.completion_ids) for row in rows)
-    return ShardEntry(path.name, sha256_file(path), path.stat().st_size, len(rows), positions)
+    return ShardEntry(path.name, sha256_file(path), path.stat().st_size, len(rows), positions, left_out)
 
 
 def read_shard(path: Path) -> list[CacheRow]:
@@ -96,10 +99,15 @@ def read_shard(path: Path) -> list[CacheRow]:
 
     Raises: TeacherCacheError: missing, or no whole safetensors file.
     """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[list[CacheRow], dict[str, int]]:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            example_ids = json.loads(file.metadata()["example_ids"])
+            told = json.loads(file.metadata()["told"])
+        example_ids, left_out = told["example_ids"], told["left_out"]
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise TeacherCacheError(f"{path}: not a whole shard ({error}); remove it and build the cache again") from error
     tokens = tensors["token_ids"].tolist()
@@ -111,4 +119,4 @@ def read_shard(path: Path) -> list[CacheRow]:
         rows.append(
             CacheRow(example_id, ids[:length], ids[length:], tensors["topk_ids"][span], tensors["topk_logprobs"][span])
         )
-    return rows
+    return rows, left_out

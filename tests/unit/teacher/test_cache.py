@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -8,8 +9,10 @@ from star_edge.contracts import Checkpoint, TeacherCache, TeacherCacheConfig
 from star_edge.errors import TeacherCacheError, TrainingError
 from star_edge.models.load import tokenizer_fingerprint
 from star_edge.models.sampling import vocabulary_size
+from star_edge.progress import Progress
 from star_edge.teacher import cache as module
 from star_edge.teacher.cache import CacheFingerprint, build, check_compatible, open_cache, refuse_without_completions
+from star_edge.teacher.rollout import LEFT_OUT
 
 CONFIG = TeacherCacheConfig(rollouts=2, max_new_tokens=6, top_k=3, rows_per_forward=4, rows_per_shard=4)
 
@@ -48,6 +51,19 @@ def test_reads_back_what_was_built(built, codec, examples):
         assert row.prompt_ids == prompts[row.example_id]
         assert row.topk_ids.shape == row.topk_logprobs.shape == (len(row.completion_ids), 3)
         assert (row.topk_ids.dtype, row.topk_logprobs.dtype) == (torch.int32, torch.float16)
+
+
+def test_what_is_left_out_is_counted_and_told(make, examples, tmp_path, capsys):
+    cache = make(tmp_path, progress=Progress())
+    lines = capsys.readouterr().err.splitlines()
+    asked = len(examples) * CONFIG.rollouts
+    manifest = open_cache(cache.folder).manifest
+    left_out = manifest["left_out"]
+
+    assert sum(left_out.values()) == asked - cache.rows > 0
+    assert sum((Counter(shard["left_out"]) for shard in manifest["shards"]), Counter()) == left_out
+    assert lines[-2].strip() == f"kept {cache.rows} of {asked} completions, {cache.positions} positions"
+    assert all(f"{count} {LEFT_OUT[reason]}" in lines[-1] for reason, count in left_out.items())
 
 
 def test_log_probabilities_are_those_of_a_teacher_forced_pass(built, chatty):

@@ -1,3 +1,4 @@
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -34,7 +35,7 @@ def test_valid_completions_reply_or_call_what_was_offered(text, valid):
 
 
 def test_kept_rollouts_end_by_themselves_and_differ(chatty, codec, examples):
-    rollouts = list(sample(chatty, codec, examples, CONFIG, seed=1))
+    rollouts = list(sample(chatty, codec, examples, CONFIG, seed=1, left_out=Counter()))
     assert len({(one.example_id, one.completion_ids) for one in rollouts}) == len(rollouts) > len(examples)
     prompts = {example.id: tuple(codec.prompt_ids(example)) for example in examples}
     for one in rollouts:
@@ -47,22 +48,32 @@ def test_kept_rollouts_end_by_themselves_and_differ(chatty, codec, examples):
 
 def test_completions_cut_by_the_length_limit_are_dropped(chatty, codec, examples):
     endless = replace(chatty, stop_token_ids=())
-    assert not list(sample(endless, codec, examples[:2], CONFIG, seed=1))
+    left_out = Counter()
+    assert not list(sample(endless, codec, examples[:2], CONFIG, seed=1, left_out=left_out))
+    assert left_out == {"unfinished": 2 * CONFIG.rollouts}
 
 
 def test_duplicates_and_invalid_completions_are_dropped(chatty, codec, examples, monkeypatch):
     good, bad = codec.tokenizer.encode("Yes."), codec.tokenizer.encode(call("brighten"))
     drawn = [sampling.Sample((*ids, 0), True, None, None) for ids in (good, bad, good)]
     monkeypatch.setattr(rollout, "sample_batch", lambda *args, **kwargs: [drawn])
-    kept = list(sample(chatty, codec, examples[:1], CONFIG, seed=1))
+    left_out = Counter()
+    kept = list(sample(chatty, codec, examples[:1], CONFIG, seed=1, left_out=left_out))
     assert [one.text for one in kept] == ["Yes."]
+    assert left_out == {"invalid": 1, "repeated": 1}
 
 
 def labelled(text, **changed):
     example = Example(
         "row", "test", ({"role": "user", "content": "Dim it."}, {"role": "assistant", **changed}), (TOOL,)
     )
-    return lambda codec, config: [t for _, t in worth_keeping(codec, example, [said(codec, text)], config)]
+
+    def drawn(codec, config):
+        left_out = Counter()
+        kept = [t for _, t in worth_keeping(codec, example, [said(codec, text)], config, left_out)]
+        return kept, dict(left_out)
+
+    return drawn
 
 
 def said(codec, text):
@@ -83,13 +94,14 @@ def said(codec, text):
 )
 def test_completions_that_miss_a_label_can_be_left_out(codec, text, target, kept):
     drawn = labelled(text, **target)
-    assert drawn(codec, replace(CONFIG, least_reward=0.8)) == ([text] if kept else [])
-    assert drawn(codec, CONFIG) == [text]
+    assert drawn(codec, replace(CONFIG, least_reward=0.8)) == (([text], {}) if kept else ([], {"wrong": 1}))
+    assert drawn(codec, CONFIG) == ([text], {})
 
 
 def test_draws_depend_on_the_seed_and_the_batch_alone(chatty, codec, examples):
     def drawn(seed, chosen):
-        return {(one.example_id, one.completion_ids) for one in sample(chatty, codec, chosen, CONFIG, seed=seed)}
+        rollouts = sample(chatty, codec, chosen, CONFIG, seed=seed, left_out=Counter())
+        return {(one.example_id, one.completion_ids) for one in rollouts}
 
     whole = drawn(1, examples)
     assert whole == drawn(1, examples)
@@ -109,5 +121,5 @@ def test_draws_depend_on_the_seed_and_the_batch_alone(chatty, codec, examples):
 def test_completions_that_invent_a_value_can_be_left_out(codec, room, target, kept):
     text = call("dim", f'{{"room": "{room}"}}')
     drawn = labelled(text, **target)
-    assert drawn(codec, replace(CONFIG, drop_unsaid=True)) == ([text] if kept else [])
-    assert drawn(codec, CONFIG) == [text]
+    assert drawn(codec, replace(CONFIG, drop_unsaid=True)) == (([text], {}) if kept else ([], {"invented": 1}))
+    assert drawn(codec, CONFIG) == ([text], {})

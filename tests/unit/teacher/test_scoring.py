@@ -1,3 +1,4 @@
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -15,7 +16,7 @@ from star_edge.teacher.scoring import Scorer
 @pytest.fixture(scope="module")
 def rollouts(chatty, codec, examples):
     config = TeacherCacheConfig(rollouts=3, max_new_tokens=6, top_k=5, rows_per_forward=6)
-    return list(sample(chatty, codec, examples, config, seed=5))
+    return list(sample(chatty, codec, examples, config, seed=5, left_out=Counter()))
 
 
 def grouped(rollouts):
@@ -74,7 +75,7 @@ CONFIG = TeacherCacheConfig(rollouts=3, temperature=0.7, max_new_tokens=6, top_k
 
 def test_an_engine_and_sampling_here_make_the_same_rollouts(codec, examples, rollouts):
     engine = Parrot(rollouts, vocabulary_size(codec.tokenizer))
-    made = list(sample_by_engine(engine, codec, examples, CONFIG, seed=5))
+    made = list(sample_by_engine(engine, codec, examples, CONFIG, seed=5, left_out=Counter()))
     assert engine.asked == {"copies": 3, "temperature": 0.7, "max_new_tokens": 6, "seed": 5, "top_k": 5 + SPARE}
     by_what = {(r.example_id, r.prompt_ids, r.completion_ids, r.text): r for r in rollouts}
     assert {(r.example_id, r.prompt_ids, r.completion_ids, r.text) for r in made} == set(by_what)

@@ -1,3 +1,5 @@
+from collections import Counter
+
 import pytest
 import torch
 
@@ -14,7 +16,7 @@ from star_edge.teacher.signal import CachedSignal, LabelSignal, LiveSignal
 @pytest.fixture(scope="module")
 def rows(chatty, codec, examples):
     config = TeacherCacheConfig(rollouts=3, max_new_tokens=6, top_k=5, rows_per_forward=6)
-    return list(sample(chatty, codec, examples, config, seed=5))
+    return list(sample(chatty, codec, examples, config, seed=5, left_out=Counter()))
 
 
 @pytest.fixture(scope="module")
