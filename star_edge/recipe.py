@@ -28,6 +28,8 @@ from star_edge.manifest import hash_json, plain
 from star_edge.recipe_values import check_values
 
 KeyPath = tuple[Any, ...]  # keys of mappings (str) and positions in lists (int)
+RETIRED: Sequence[KeyPath] = (("cache", "vllm_logprobs"),)
+"""Keys that decide nothing any more; runs have written them into their resolved recipes, which stay readable."""
 YAML_BLIND_FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
@@ -94,6 +96,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     tree, lines = _read_yaml(path, label)
     for override in overrides:
         _apply(tree, override, lines)
+    _forget_retired(tree)
     _refuse_unknown_keys(Recipe, tree, (), lines, label)
     try:
         recipe = msgspec.convert(tree, Recipe, strict=True)
@@ -207,6 +210,15 @@ def _apply(tree: dict[str, Any], override: str, lines: dict[KeyPath, str]) -> No
             if isinstance(target, dict) and target.get(part) is None:
                 target[part] = {}
             target = target[part]
+
+
+def _forget_retired(tree: dict[str, Any]) -> None:
+    for *sections, key in RETIRED:
+        section: Any = tree
+        for part in sections:
+            section = section.get(part) if isinstance(section, dict) else None
+        if isinstance(section, dict):
+            section.pop(key, None)
 
 
 def _refuse_unknown_keys(kind: Any, value: Any, path: KeyPath, lines: dict[KeyPath, str], label: str) -> None:

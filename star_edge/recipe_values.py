@@ -139,8 +139,11 @@ def _data_problem(data: DataConfig) -> str | None:
         return None
     if (total := sum(filter(None, (mix.irrelevance_share, mix.ask_share, mix.parallel_share)))) > 1:
         return f"data.mix: irrelevance_share, ask_share and parallel_share are {total:g} together, more than all rows"
-    if mix.near_miss_share and mix.irrelevance_share is None:
-        return "data.mix.near_miss_share is a share of the irrelevance rows; set irrelevance_share too"
+    if mix.near_miss_share and mix.irrelevance_share is None and not mix.unlabelled_irrelevance_share:
+        return (
+            "data.mix.near_miss_share is a share of the irrelevance rows and prompts; set irrelevance_share or "
+            "unlabelled_irrelevance_share too"
+        )
     for key in ("distractor_share", "unlabelled_irrelevance_share", "unlabelled_distractor_share"):
         if getattr(mix, key) and mix.tool_pool is None:
             return f"data.mix.{key} needs data.mix.tool_pool, the file the tools come from"

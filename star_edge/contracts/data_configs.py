@@ -30,7 +30,8 @@ class MixConfig:
 
     rows: size of the mix, of which the shares below are.
     irrelevance_share: requests that no offered tool can serve; null leaves the kind to the sources.
-    near_miss_share: of the irrelevance rows, derived from requests of which only the needed tool is taken away.
+    near_miss_share: of the irrelevance rows and prompts, derived from requests of which only the needed tool is taken
+        away.
     heldout_near_misses: held-out rows that are derived in the same way from held-out calls, beside the sources' own.
     ask_share: rows whose answer asks for a required value that is missing; null as above.
     parallel_share: rows whose answer has two calls or more; null as above.

@@ -15,14 +15,14 @@ from star_edge.data.draws import draws
 from star_edge.data.formats import formatted
 from star_edge.data.irrelevance import is_derivable, near_miss
 from star_edge.data.known import HELDOUT, Texts, known_fingerprint, known_texts
-from star_edge.data.mix import MixCounts, Mixer, Pool, mixed
+from star_edge.data.mix import NEAR_MISS, UNRELATED, MixCounts, Mixer, Pool, mixed
 from star_edge.data.overlap import SHORTEST_REQUEST, KnownRequests, texts_of
 from star_edge.data.reading import Candidate, Collected, Reader, find_file, source_name
 from star_edge.data.rows import json_lines, write_examples, write_prompts
 from star_edge.data.split import ToolSplit, called_tools, split_by_tool
 from star_edge.data.summary import summarise
 from star_edge.data.tool_pool import ToolPool, read_tool_pool
-from star_edge.data.unlabelled import changed
+from star_edge.data.unlabelled import reworked
 from star_edge.errors import DataError
 from star_edge.manifest import sha256_file, write_atomic
 from star_edge.progress import Progress, or_quiet
@@ -149,7 +149,7 @@ class _Build:
         train, counts = mixer.mix([Pool(rows, source.weight) for source, rows in pools])
         counts.heldout_near_misses = len(near)
         counts.formatted_heldout_rows = sum(row is not before for row, before in zip(kept, plain, strict=True))
-        unlabelled = self.changed_prompts(self.apart(unlabelled, kept), tools, counts)
+        unlabelled = self.reworked_prompts(self.apart(unlabelled, kept), tools, counts)
         for tally in tallies:
             tally.settle()
         self.check_bad_share()
@@ -221,19 +221,21 @@ class _Build:
     def unlabelled(self) -> list[Example]:
         return mixed([self.reader.prompts(source) for source in self.config.unlabelled])
 
-    def changed_prompts(self, prompts: list[Example], tools: ToolPool | None, counts: MixCounts) -> list[Example]:
+    def reworked_prompts(self, prompts: list[Example], tools: ToolPool | None, counts: MixCounts) -> list[Example]:
         """The unlabelled prompts as the mix wants them."""
         config = self.config.mix
         assert config is not None
         if tools is None or not (config.unlabelled_irrelevance_share or config.unlabelled_distractor_share):
             return prompts
-        rows = list(changed(prompts, config, tools, self.reader.ruler, seed=self.seed))
+        rows = list(reworked(prompts, config, tools, self.reader.ruler, seed=self.seed))
         for before, (row, lengths) in zip(prompts, rows, strict=True):
             if lengths is not None:
                 self.reader.collected.tokens[row.id] = lengths
             self.reader.collected.tally_of[before.id].derived += row.has_answer
             added = len(row.tools) - len(before.tools)
-            counts.unlabelled_refused += row.has_answer
+            if row.has_answer:
+                counts.unlabelled_near_misses += row.id.endswith(f"({NEAR_MISS})")
+                counts.unlabelled_unrelated += row.id.endswith(f"({UNRELATED})")
             counts.unlabelled_distractors += added
             counts.unlabelled_with_distractors += added > 0
         return [row for row, _ in rows]

@@ -12,32 +12,43 @@ from star_edge.data.tool_pool import ToolPool, ToolWords, is_near_duplicate, wor
 
 
 def with_distractors(
-    example: Example, pool: ToolPool, *, share: float, max_tools: int, seed: int, alike: bool = False
+    example: Example,
+    pool: ToolPool,
+    *,
+    share: float,
+    max_tools: int,
+    seed: int,
+    alike: bool = False,
+    unlike: Sequence[Tool] = (),
 ) -> Example:
     """The row with tools from the pool at random places among its own, or the very row when it is not drawn.
 
     A drawn row gets one tool at least and `max_tools` in all at most, evenly drawn; rows that offer no tool, or
     `max_tools` already, stay as they are. No added tool shares its name with an offered one or may do the same as one;
-    where the answer is a reply, none has a word of the last request in its name either, for it could then serve it.
+    where no call is the answer, none has a word of the last request in its name either, for it could then serve it.
 
     Args:
         share: of the rows that are drawn, in [0, 1].
         alike: half of them share a word of an offered tool's name, as far as the pool has such.
+        unlike: tools that the row does not offer, and whose names and purposes no added one may have either.
     """
     rng = draws(seed, "distractors", example.id)
     room = max_tools - len(example.tools)
     if rng.random() >= share or not example.tools or room < 1:
         return example
-    offered = [words_of(tool) for tool in example.tools]
+    taken = [*example.tools, *(tool for tool in unlike if tool not in example.tools)]
+    known = [words_of(tool) for tool in taken]
     request = frozenset() if example.target_calls else words(last_request(example))
 
     def fits(tool: ToolWords) -> bool:
-        return not tool.name & request and not any(is_near_duplicate(tool, other) for other in offered)
+        return not tool.name & request and not any(is_near_duplicate(tool, other) for other in known)
 
     count = rng.randint(1, room)
-    near = pool.naming(frozenset().union(*(tool.name for tool in offered))) if alike else None
-    added = near.draw((count + 1) // 2, example.tools, fits, rng) if near else []
-    added += pool.draw(count - len(added), [*example.tools, *added], fits, rng)
+    added: list[Tool] = []
+    if alike:
+        near = pool.naming(frozenset().union(*(words_of(tool).name for tool in example.tools)))
+        added = near.draw((count + 1) // 2, taken, fits, rng)
+    added += pool.draw(count - len(added), [*taken, *added], fits, rng)
     if not added:
         return example
     kind = "multiple" if example.kind == "single" else example.kind

@@ -47,15 +47,15 @@ def unrelated(example: Example, pool: ToolPool, *, max_tools: int, seed: int) ->
     """The request with one to five tools of the pool instead of its own, none of which has to do with it.
 
     Such a tool shares no word of its name with the called ones or the request, and at most one of its description with
-    the called ones. A prompt without an answer is taken to call the tools that it offers.
+    the called ones.
 
     Returns: None when the pool holds no such tool.
     """
     rng = draws(seed, "unrelated", example.id)
-    called = [words_of(tool) for tool in _called(example)]
+    needed = [words_of(tool) for tool in _called(example)]
     request = words(last_request(example))
-    names = request.union(*(tool.name for tool in called))
-    said = frozenset().union(*(tool.description for tool in called))
+    names = request.union(*(tool.name for tool in needed))
+    said = frozenset().union(*(tool.description for tool in needed))
 
     def fits(tool: ToolWords) -> bool:
         return not tool.name & names and len(tool.description & said) <= 1
@@ -69,8 +69,7 @@ def near_miss(example: Example, pool: ToolPool | None = None, *, max_tools: int 
 
     What stays must not serve the request: tools that may do the same as a called one go too, and so do those that have
     as many words in common with the request as a called one. One of the rest must be related to a called tool; where
-    none is, one to five tools of the pool join them that share a word of its name. A prompt without an answer is taken
-    to call the tools that it offers.
+    none is, one to five tools of the pool join them that share a word of its name.
 
     Returns: None when no related tool is left.
     """
@@ -98,6 +97,7 @@ def near_miss(example: Example, pool: ToolPool | None = None, *, max_tools: int 
 
 
 def _called(example: Example) -> list[Tool]:
+    """The tools that the answer calls; a prompt without an answer is taken to call all that it offers."""
     if not example.has_answer:
         return list(example.tools)
     names = {call.name for call in example.target_calls}

@@ -117,9 +117,10 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
             f"rows whose descriptions ask for a form of their values: {_number(mix['formatted_rows'])} of training, "
             f"{_number(mix['formatted_heldout_rows'])} held-out"
         )
-        if mix["unlabelled_refused"] or mix["unlabelled_distractors"]:
+        near, unrelated = mix["unlabelled_near_misses"], mix["unlabelled_unrelated"]
+        if near or unrelated or mix["unlabelled_distractors"]:
             lines.append(
-                f"unlabelled prompts: {_number(mix['unlabelled_refused'])} lost the tool they are for; "
+                f"unlabelled prompts: {_number(near)} near misses, {_number(unrelated)} with an unrelated tool; "
                 f"{_number(mix['unlabelled_distractors'])} distractors in "
                 f"{_number(mix['unlabelled_with_distractors'])} prompts"
             )

@@ -32,18 +32,25 @@ def refused(example: Example, config: MixConfig, tools: ToolPool, *, seed: int) 
     return next((row for row in made if row is not None), None)
 
 
-def crowded(example: Example, config: MixConfig, tools: ToolPool, *, seed: int) -> Example | None:
+def crowded(example: Example, before: Example, config: MixConfig, tools: ToolPool, *, seed: int) -> Example | None:
     """The prompt with further tools beside its own; None for one that is not drawn, or that has no room.
 
     Half of the tools are like its own, as those of one service are: the teacher's choice is the label, whatever it is.
-    Not where a refusal is.
+    Not where a refusal is: there none may do what the tools of `before`, the prompt as it came, did.
     """
-    share, max_tools, alike = config.unlabelled_distractor_share, config.max_tools, not example.has_answer
-    made = with_distractors(example, tools, share=share, max_tools=max_tools, seed=seed, alike=alike)
+    made = with_distractors(
+        example,
+        tools,
+        share=config.unlabelled_distractor_share,
+        max_tools=config.max_tools,
+        seed=seed,
+        alike=not example.has_answer,
+        unlike=before.tools,
+    )
     return None if made is example else made
 
 
-def changed(
+def reworked(
     prompts: Sequence[Example], config: MixConfig, tools: ToolPool, ruler: Ruler, *, seed: int
 ) -> Iterator[tuple[Example, Lengths | None]]:
     """Each prompt as the shares want it, or as much of that as fits, with its lengths; None for one that stays."""
@@ -58,5 +65,5 @@ def changed(
 def _versions(example: Example, config: MixConfig, tools: ToolPool, *, seed: int) -> list[Example]:
     """What may become of a prompt, the longest first."""
     taken = refused(example, config, tools, seed=seed)
-    more = crowded(taken or example, config, tools, seed=seed)
+    more = crowded(taken or example, example, config, tools, seed=seed)
     return [version for version in (more, taken) if version is not None]

@@ -138,7 +138,7 @@ def test_mistakes_are_one_line_with_place_and_remedy(minimal: Path, extra: str, 
         ("data.heldout=[{path: x, weight: 1.0}]", "a `weight` counts under data.train beside data.mix"),
         ("data.mix={irrelevance_share: 0.5}", "missing required field rows"),
         ("data.mix={rows: 9, irrelevance_share: 0.5, ask_share: 0.3, parallel_share: 0.3}", "are 1.1 together"),
-        ("data.mix={rows: 9, near_miss_share: 0.5}", "set irrelevance_share too"),
+        ("data.mix={rows: 9, near_miss_share: 0.5}", "set irrelevance_share or unlabelled_irrelevance_share too"),
         ("data.mix={rows: 9, distractor_share: 0.5}", "needs data.mix.tool_pool"),
         ("data.mix={rows: 9, unlabelled_irrelevance_share: 0.5}", "needs data.mix.tool_pool"),
         (
@@ -163,6 +163,19 @@ def test_bad_overrides_are_refused(minimal: Path, override: str, message: str) -
 @pytest.mark.parametrize("other", ["adapt.warmup_rows=5", "adapt.warmup=null", "adapt.sim_rl.steps=0"])
 def test_rows_of_the_warmup_may_be_skipped_where_some_can_be_left_or_none_are_needed(minimal: Path, other: str) -> None:
     assert recipes.load(minimal, ["adapt.warmup={}", "adapt.skip_warmup=true", other]).recipe.adapt.skip_warmup
+
+
+def test_keys_that_decide_nothing_any_more_are_passed_over(minimal: Path) -> None:
+    loaded = recipes.load(minimal, ["cache.vllm_logprobs=true"])
+    assert loaded == recipes.load(minimal, ["cache={}"])
+    with pytest.raises(RecipeError, match="unknown key 'vllm_logprobs'"):
+        recipes.load(minimal, ["distill.vllm_logprobs=true"])
+
+
+def test_near_misses_may_be_of_unlabelled_prompts_alone(minimal: Path) -> None:
+    mix = "{rows: 9, tool_pool: pool.jsonl, near_miss_share: 0.5, unlabelled_irrelevance_share: 0.5}"
+    loaded = recipes.load(minimal, [f"data.mix={mix}", "data.unlabelled=[{path: prompts.jsonl}]"])
+    assert loaded.recipe.data.mix is not None
 
 
 IMPOSSIBLE = [

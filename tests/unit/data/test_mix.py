@@ -538,7 +538,15 @@ def test_unlabelled_prompts_go_to_a_file_of_their_own(folder: Folder) -> None:
 
 def test_a_mix_takes_the_tools_of_unlabelled_prompts_and_adds_others(folder: Folder) -> None:
     source = folder.write("a.jsonl", calls("a", 10))
-    folder.lines("open.jsonl", [{**to_row(row), "messages": list(row.prompt)} for row in calls("b", 60)])
+    kinds = ["irrelevance", "single"] * 30  # what a file calls its prompts does not answer them
+    folder.lines(
+        "open.jsonl",
+        [
+            {**to_row(row), "messages": list(row.prompt), "kind": kind}
+            for row, kind in zip(calls("b", 60), kinds, strict=True)
+        ],
+    )
+    folder.lines("pool.jsonl", [*UNRELATED, LAMP, tool("sing", "Sings.")])  # the held-out row calls it
     mix = MixConfig(
         rows=10, tool_pool="pool.jsonl", unlabelled_irrelevance_share=0.5, unlabelled_distractor_share=0.3, max_tools=3
     )
@@ -551,10 +559,16 @@ def test_a_mix_takes_the_tools_of_unlabelled_prompts_and_adds_others(folder: Fol
     assert dataset.unlabelled_rows == len(read) == 60
     assert 15 <= len(refused) <= 45
     assert {row.kind for row in refused} == {"irrelevance"}
+    assert "sing" not in {each["name"] for row in read for each in row.tools}
     assert all(row.target == {"role": "assistant", "content": ""} for row in read if not row.has_answer)
     assert 8 <= crowded <= 30
-    assert (summary["mix"]["unlabelled_refused"], summary["mix"]["unlabelled_distractors"]) == (len(refused), added)
+    near = sum(row.id.endswith("(near miss)") for row in refused)
+    counts = summary["mix"]
+    assert (counts["unlabelled_near_misses"], counts["unlabelled_unrelated"]) == (near, len(refused) - near)
+    assert counts["unlabelled_distractors"] == added
     assert summary["mix"]["unlabelled_with_distractors"] == crowded
     tally = summary["sources"][-1]
     assert (tally["side"], tally["kept"], tally["derived"]) == ("unlabelled", 60, len(refused))
     assert summary["unlabelled"]["tools_per_row"]["max"] == 3
+    lengths = folder.codec.prompt_lengths(read)
+    assert summary["unlabelled"]["prompt_tokens"]["max"] == max(length for length in lengths if isinstance(length, int))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from collections.abc import Sequence
 from typing import cast
 
@@ -13,7 +14,7 @@ from star_edge.contracts import Example, MixConfig
 from star_edge.data.irrelevance import REFUSALS, is_for_its_tool
 from star_edge.data.lengths import Lengths, Ruler
 from star_edge.data.tool_pool import ToolPool
-from star_edge.data.unlabelled import changed, refused
+from star_edge.data.unlabelled import refused, reworked
 
 EMPTY = {"role": "assistant", "content": ""}
 KIND = {"role": "system", "content": "Be kind."}
@@ -49,9 +50,9 @@ class Short:
         return [(len(example.tools), 0) if len(example.tools) <= self.most else None for example in examples]
 
 
-def changed_rows(config: MixConfig, *, most: int = 9) -> list[Example]:
+def changed_rows(config: MixConfig, *, most: int = 9, pool: ToolPool = POOL) -> list[Example]:
     ruler = cast(Ruler, Short(most))
-    rows = list(changed(PROMPTS, config, POOL, ruler, seed=3))
+    rows = list(reworked(PROMPTS, config, pool, ruler, seed=3))
     for before, (made, lengths) in zip(PROMPTS, rows, strict=True):
         assert lengths == (None if made is before else (len(made.tools), 0))
     return [made for made, _ in rows]
@@ -85,7 +86,10 @@ def test_a_share_of_the_prompts_gets_one_tool_for_another_and_a_refusal() -> Non
     assert all(len(row.tools) == 1 and row.tools[0] != before.tools[0] for row, before in lost)
     assert 0.4 <= len(alike) / len(lost) <= 0.6
     assert {row.tools[0]["name"] for row in alike} == {"switch_lens", "switch_account"}
-    assert rows == changed_rows(MIX), "the draw hangs on seed and id"
+    shuffled = random.Random(2).sample(PROMPTS, len(PROMPTS))
+    made = reworked(shuffled, MIX, POOL, cast(Ruler, Short(9)), seed=3)
+    again = {before.id: row for before, (row, _) in zip(shuffled, made, strict=True)}
+    assert rows == [again[before.id] for before in PROMPTS], "the draw hangs on seed and id"
 
 
 def test_another_sort_of_tool_does_where_the_pool_has_none_of_one() -> None:
@@ -102,6 +106,22 @@ def test_distractors_join_calls_and_refusals_alike() -> None:
         counts = [len(row.tools) for row in rows if row.has_answer is answered]
         assert 0.4 <= sum(count > 1 for count in counts) / len(counts) <= 0.6
         assert max(counts) == 4
+
+
+def test_what_was_taken_away_does_not_come_back() -> None:
+    twin = tool("radio_switch_now", "Switch the radio on or off.")
+    pool = ToolPool([*(device(thing) for thing in THINGS), twin, *OTHERS])
+    config = dataclasses.replace(MIX, unlabelled_irrelevance_share=1.0, unlabelled_distractor_share=1.0)
+    crowds = [
+        (before, made)
+        for before, made in zip(PROMPTS, changed_rows(config, pool=pool), strict=True)
+        if made.has_answer and len(made.tools) > 1
+    ]
+    assert len(crowds) > 200
+    for before, made in crowds:
+        names = {each["name"] for each in made.tools}
+        assert before.tools[0]["name"] not in names
+        assert before.tools[0]["name"] != "switch_radio" or twin["name"] not in names
 
 
 def test_a_prompt_without_room_keeps_what_fits() -> None:

@@ -86,6 +86,13 @@ def test_an_engine_and_sampling_here_make_the_same_rollouts(codec, examples, rol
         assert torch.equal(r.topk_logprobs, there.topk_logprobs)
 
 
+def test_an_engine_is_asked_for_no_more_ids_than_there_are(codec, examples):
+    engine = Parrot([], vocabulary_size(codec.tokenizer))
+    engine.said = [(tuple(codec.prompt_ids(example)), []) for example in examples]
+    assert not list(sample_by_engine(engine, codec, examples, replace(CONFIG, top_k=10**6), seed=5, left_out=Counter()))
+    assert engine.asked["top_k"] == vocabulary_size(codec.tokenizer) + SPARE
+
+
 def test_ids_that_name_no_token_are_passed_over_position_by_position():
     ids = torch.tensor([[9, 3, 8, 1], [2, 1, 9, 0]], dtype=torch.int32)
     sample = Sample((1, 2), True, ids, -torch.arange(8.0).view(2, 4).half())
