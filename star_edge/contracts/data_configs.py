@@ -42,7 +42,7 @@ class MixConfig:
     string_share: of the rows with numbers, truth values, lists or objects, those whose functions want them in strings.
     format_share: of the rows with dates, times, cities or percentages, those whose descriptions say how to write them.
     unlabelled_irrelevance_share: unlabelled prompts that get another tool in place of the only one that they offer, and
-        a refusal as their label; `near_miss_share` of them one that is alike.
+        a refusal as their label; `near_miss_share` of them one that shares words with the request.
     unlabelled_distractor_share: unlabelled prompts that get tools from the pool, up to `max_tools` in all.
     """
 

@@ -15,7 +15,7 @@ from star_edge.data.draws import draws
 from star_edge.data.formats import formatted
 from star_edge.data.irrelevance import is_derivable, near_miss
 from star_edge.data.known import HELDOUT, Texts, known_fingerprint, known_texts
-from star_edge.data.mix import NEAR_MISS, UNRELATED, MixCounts, Mixer, Pool, mixed
+from star_edge.data.mix import MixCounts, Mixer, Pool, mixed
 from star_edge.data.overlap import SHORTEST_REQUEST, KnownRequests, texts_of
 from star_edge.data.reading import Candidate, Collected, Reader, find_file, source_name
 from star_edge.data.rows import json_lines, write_examples, write_prompts
@@ -234,8 +234,8 @@ class _Build:
             self.reader.collected.tally_of[before.id].derived += row.has_answer
             added = len(row.tools) - len(before.tools)
             if row.has_answer:
-                counts.unlabelled_near_misses += row.id.endswith(f"({NEAR_MISS})")
-                counts.unlabelled_unrelated += row.id.endswith(f"({UNRELATED})")
+                counts.unlabelled_confusable += row.id.endswith("(confusable)")
+                counts.unlabelled_unrelated += row.id.endswith("(unrelated)")
             counts.unlabelled_distractors += added
             counts.unlabelled_with_distractors += added > 0
         return [row for row, _ in rows]

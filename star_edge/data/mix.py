@@ -41,8 +41,8 @@ class MixCounts:
     """What a mix came to. `quotas`: kind -> rows wanted and given; near misses count among the irrelevance rows.
 
     formatted_rows, formatted_heldout_rows: training and held-out rows whose descriptions got forms.
-    unlabelled_near_misses, unlabelled_unrelated: unlabelled prompts that got a tool alike, or another, for the one that
-    they are for. unlabelled_distractors are tools, unlabelled_with_distractors prompts that got some.
+    unlabelled_confusable, unlabelled_unrelated: unlabelled prompts that got such a tool for the one that they are for.
+    unlabelled_distractors are tools, unlabelled_with_distractors prompts that got some.
     """
 
     wanted_rows: int
@@ -58,7 +58,7 @@ class MixCounts:
     formatted_rows: int = 0
     formatted_heldout_rows: int = 0
     heldout_near_misses: int = 0
-    unlabelled_near_misses: int = 0
+    unlabelled_confusable: int = 0
     unlabelled_unrelated: int = 0
     unlabelled_distractors: int = 0
     unlabelled_with_distractors: int = 0

@@ -117,11 +117,11 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
             f"rows whose descriptions ask for a form of their values: {_number(mix['formatted_rows'])} of training, "
             f"{_number(mix['formatted_heldout_rows'])} held-out"
         )
-        near, unrelated = mix["unlabelled_near_misses"], mix["unlabelled_unrelated"]
-        if near or unrelated or mix["unlabelled_distractors"]:
+        confusable, unrelated = mix["unlabelled_confusable"], mix["unlabelled_unrelated"]
+        if confusable or unrelated or mix["unlabelled_distractors"]:
             lines.append(
-                f"unlabelled prompts: {_number(near)} near misses, {_number(unrelated)} with an unrelated tool; "
-                f"{_number(mix['unlabelled_distractors'])} distractors in "
+                f"unlabelled prompts: {_number(confusable)} with a confusable tool, "
+                f"{_number(unrelated)} with an unrelated one; {_number(mix['unlabelled_distractors'])} distractors in "
                 f"{_number(mix['unlabelled_with_distractors'])} prompts"
             )
     between = summary["overlap"]

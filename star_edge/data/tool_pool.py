@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -25,6 +25,8 @@ your
 _EMPTY = frozenset(_EMPTY_WORDS.split())
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_]+")
 TRIES_PER_TOOL = 40
+DRAWN_FOR_NEAREST = 3000
+"""Of a pool of 9,000: few enough that what is nearest is seldom what is needed, and is not always the same."""
 
 
 def words(text: str) -> frozenset[str]:
@@ -104,6 +106,27 @@ class ToolPool:
             for word in words_of(tool).name:
                 found[word].append(index)
         return found
+
+    @cached_property
+    def _worded(self) -> Mapping[str, list[int]]:
+        """Word -> places of the tools that have it in their names, descriptions or parameters' names."""
+        found: defaultdict[str, list[int]] = defaultdict(list)
+        for index, tool in enumerate(self.tools):
+            parameters = tool["parameters"].get("properties", {})
+            for word in words_of(tool).all | words(" ".join(parameters)):
+                found[word].append(index)
+        return found
+
+    def nearest(self, to: Iterable[str], fits: Callable[[Tool], bool], rng: random.Random) -> Tool | None:
+        """Of some that are drawn the tool that fits and has most of these words, parameters' names included.
+
+        Returns: None where none of those has any.
+        """
+        indices = rng.sample(range(len(self.tools)), min(DRAWN_FOR_NEAREST, len(self.tools)))
+        order = {index: place for place, index in enumerate(indices)}
+        shared = Counter(index for word in to for index in self._worded.get(word, ()) if index in order)
+        ranked = sorted(shared, key=lambda index: (-shared[index], order[index]))
+        return next((self.tools[index] for index in ranked if fits(self.tools[index])), None)
 
     def draw(
         self, count: int, offered: Sequence[Tool], fits: Callable[[ToolWords], bool], rng: random.Random

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 
 from star_edge.contracts import Example, MixConfig
 from star_edge.data.distractors import with_distractors
 from star_edge.data.draws import draws
-from star_edge.data.irrelevance import is_for_its_tool, near_miss, unrelated
+from star_edge.data.irrelevance import confusable, is_for_its_tool, unrelated
 from star_edge.data.lengths import Lengths, Ruler
 from star_edge.data.tool_pool import ToolPool
 
@@ -18,17 +19,18 @@ def refused(example: Example, config: MixConfig, tools: ToolPool, *, seed: int) 
     that is not drawn, or for which the pool has no such tool.
 
     One tool for one: were there more, their number would tell that none of them serves. `config.near_miss_share` of the
-    drawn prompts get a tool alike, the others an unrelated one; where the pool has none of a sort, one of the other.
+    drawn prompts get a tool that is confusable with theirs, the others an unrelated one; where the pool has none of a
+    sort, one of the other.
     """
     if not is_for_its_tool(example):
         return None
     rng = draws(seed, "refused prompt", example.id)
     if rng.random() >= config.unlabelled_irrelevance_share:
         return None
-    ways = [near_miss, unrelated]
+    ways: list[Callable[..., Example | None]] = [confusable, partial(unrelated, max_tools=1)]
     if rng.random() >= config.near_miss_share:
         ways.reverse()
-    made = (way(example, tools, max_tools=1, seed=seed) for way in ways)
+    made = (way(example, tools, seed=seed) for way in ways)
     return next((row for row in made if row is not None), None)
 
 

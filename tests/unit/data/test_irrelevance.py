@@ -8,11 +8,12 @@ import pytest
 from mix_rows import THINGS, device, row, single, tool
 
 from star_edge.contracts import Example
-from star_edge.data.irrelevance import REFUSALS, is_derivable, near_miss, unrelated
+from star_edge.data.irrelevance import REFUSALS, confusable, is_derivable, near_miss, unrelated
 from star_edge.data.tool_pool import ToolPool
 
 POOL = ToolPool([*(device(thing) for thing in THINGS), tool("get_news", "Read the headlines."), tool("sum", "Adds.")])
 DIMMER = tool("dim_lamp", "Dim a lamp in any room slowly, or turn it off.")
+CONVERTER = tool("convert_currency", "Convert an amount of money between currencies.", amount="How much.")
 NEWS = tool("get_news", "Read the headlines.")
 CALL = row("call", "Please switch the radio on.", "switch_radio", tools=(device("radio"), device("light")))
 
@@ -128,3 +129,34 @@ def test_refusals_vary_and_depend_on_seed_and_id() -> None:
 
     assert texts == set(REFUSALS)
     assert unrelated(single("row-0"), POOL, max_tools=2, seed=1) == made[0]
+
+
+def test_a_confusable_tool_shares_most_words_with_the_request_and_is_another() -> None:
+    asked = row("c", "Convert 5 dollars to euros at the rate of today.", "convert_currency", tools=(CONVERTER,))
+    twin = tool("currency_convert_now", "Convert an amount of money between currencies.", amount="How much.")
+    rates = tool("list_offers", "Shows offers.", rate="At least.", dollars="At most.")
+    fewer = tool("rate_movie", "Say how good it was.", stars="How many.")
+    for number in range(20):
+        named = dataclasses.replace(asked, id=f"c{number}")
+        made = confusable(named, ToolPool([fewer, twin, rates, NEWS, CONVERTER]), seed=1)
+        assert made is not None
+        assert names(made) == ["list_offers"], "its parameters are asked of, and the twin does the same"
+        assert (made.kind, made.prompt, made.id) == ("irrelevance", asked.prompt, f"c{number} (confusable)")
+        assert made.target["content"] in REFUSALS
+        assert names(confusable(named, ToolPool([fewer, twin]), seed=1)) == ["rate_movie"]
+        assert confusable(named, ToolPool([twin, NEWS, CONVERTER]), seed=1) is None
+    many = ToolPool([tool(f"rate_{word * 3}", "Other.", stars="x") for word in "abcdefghijklmnop" * 60])
+    drawn = {names(confusable(dataclasses.replace(asked, id=str(n)), many, seed=1))[0] for n in range(20)}
+    assert len(drawn) > 2, "not the same tool for every request"
+
+
+def test_the_first_tool_that_joins_a_near_miss_is_the_nearest_to_the_request() -> None:
+    asked = row("n", "Convert 5 dollars to euros at the rate of today.", "convert_currency", tools=(CONVERTER,))
+    nearest = tool("show_offers", "Shows offers.", rate="At least.", dollars="At most.")
+    others = [tool(f"currency_{word}", "Something else.") for word in ("fair", "mint", "coin", "note")]
+    for number in range(20):
+        named = dataclasses.replace(asked, id=f"n{number}")
+        made = names(near_miss(named, ToolPool([*others, NEWS, nearest]), max_tools=3, seed=1))
+        assert "show_offers" in made
+        assert "get_news" not in made
+        assert 1 <= len(made) <= 3

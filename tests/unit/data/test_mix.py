@@ -562,9 +562,9 @@ def test_a_mix_takes_the_tools_of_unlabelled_prompts_and_adds_others(folder: Fol
     assert "sing" not in {each["name"] for row in read for each in row.tools}
     assert all(row.target == {"role": "assistant", "content": ""} for row in read if not row.has_answer)
     assert 8 <= crowded <= 30
-    near = sum(row.id.endswith("(near miss)") for row in refused)
+    confusable = sum(row.id.endswith("(confusable)") for row in refused)
     counts = summary["mix"]
-    assert (counts["unlabelled_near_misses"], counts["unlabelled_unrelated"]) == (near, len(refused) - near)
+    assert (counts["unlabelled_confusable"], counts["unlabelled_unrelated"]) == (confusable, len(refused) - confusable)
     assert counts["unlabelled_distractors"] == added
     assert summary["mix"]["unlabelled_with_distractors"] == crowded
     tally = summary["sources"][-1]

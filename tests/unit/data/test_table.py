@@ -28,7 +28,7 @@ MIX = {
     "quotas": {"ask_missing": {"wanted": 90, "given": 4}, "parallel": {"wanted": 9, "given": 9}},
     "derived_near_miss": 30, "derived_unrelated": 12, "distractors": 4000, "rows_with_distractors": 1200,
     "rows_too_long_for_distractors": 8, "masked_rows": 150, "stringified_rows": 60, "formatted_rows": 70,
-    "formatted_heldout_rows": 6, "heldout_near_misses": 9, "unlabelled_near_misses": 1100, "unlabelled_unrelated": 7,
+    "formatted_heldout_rows": 6, "heldout_near_misses": 9, "unlabelled_confusable": 1100, "unlabelled_unrelated": 7,
     "unlabelled_distractors": 20, "unlabelled_with_distractors": 8,
 }  # fmt: skip
 SUMMARY = {
@@ -65,7 +65,7 @@ SUMMARY = {
         "rows under masked names: 150",
         "rows with strings for other values: 60",
         "rows whose descriptions ask for a form of their values: 70 of training, 6 held-out",
-        "unlabelled prompts: 1,100 near misses, 7 with an unrelated tool; 20 distractors in 8 prompts",
+        "unlabelled prompts: 1,100 with a confusable tool, 7 with an unrelated one; 20 distractors in 8 prompts",
         "overlap of training with held-out rows: 1 exact, 2 13-word",
         "overlap with bfcl (3,641 cases): 0 exact, 0 13-word",
     ],
@@ -88,7 +88,7 @@ def test_without_a_mix_its_lines_are_missing() -> None:
     assert not any(word in shown for word in ("distractors", "masked", "derived", "bfcl", "split"))
 
 
-@pytest.mark.parametrize("key", ["", "unlabelled_near_misses", "unlabelled_unrelated", "unlabelled_distractors"])
+@pytest.mark.parametrize("key", ["", "unlabelled_confusable", "unlabelled_unrelated", "unlabelled_distractors"])
 def test_unlabelled_prompts_are_told_of_where_something_was_done_to_them(key: str) -> None:
     untouched = {name: 0 if name.startswith("unlabelled") else value for name, value in MIX.items()}
     shown = table({**SUMMARY, "mix": {**untouched, **({key: 3} if key else {})}})

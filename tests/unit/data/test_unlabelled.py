@@ -77,7 +77,7 @@ def test_a_single_request_with_one_tool_and_no_answer_is_for_that_tool(example: 
 def test_a_share_of_the_prompts_gets_one_tool_for_another_and_a_refusal() -> None:
     rows = changed_rows(MIX)
     lost = [(row, before) for row, before in zip(rows, PROMPTS, strict=True) if row.has_answer]
-    alike = [row for row, _ in lost if row.id.endswith("(near miss)")]
+    alike = [row for row, _ in lost if row.id.endswith("(confusable)")]
 
     assert 130 <= len(lost) <= 190
     assert all(row is before for row, before in zip(rows, PROMPTS, strict=True) if not row.has_answer)
@@ -94,7 +94,7 @@ def test_a_share_of_the_prompts_gets_one_tool_for_another_and_a_refusal() -> Non
 
 def test_another_sort_of_tool_does_where_the_pool_has_none_of_one() -> None:
     config = dataclasses.replace(MIX, unlabelled_irrelevance_share=1.0)
-    for pool, how in ((ToolPool(ALIKE), "near miss"), (ToolPool(OTHERS), "unrelated")):
+    for pool, how in ((ToolPool(ALIKE), "confusable"), (ToolPool(OTHERS), "unrelated")):
         made = [refused(example, config, pool, seed=3) for example in PROMPTS[:40]]
         assert all(row is not None and row.id.endswith(f"({how})") for row in made)
     assert refused(PROMPTS[0], config, ToolPool([device("light")]), seed=3) is None
