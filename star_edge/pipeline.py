@@ -164,11 +164,13 @@ def _sim_rl(
         return {"checkpoint": run.save_checkpoint(policy)}
     from star_edge.rl.trainer import run_sim_rl  # TRL brings vLLM along, which takes long
 
+    chosen = rows(run)
+    run.progress.line(f"  {len(chosen)} of {_dataset(run).train_rows} training rows")
     checkpoint = run_sim_rl(
         config.sim_rl,
         config.tuning,
         policy,
-        rows(run),
+        chosen,
         out,
         stage=stage,
         device=run.device,

@@ -37,9 +37,10 @@ def data() -> None:
 
 @data.command()
 @click.argument("files", nargs=-1, required=True, type=FILE)
+@click.option("--prompts", is_flag=True, help="The files hold prompts without an answer, for data.unlabelled.")
 @json_option
 @verbose_option
-def check(files: tuple[Path, ...], as_json: bool) -> None:
+def check(files: tuple[Path, ...], prompts: bool, as_json: bool) -> None:
     """Read JSONL rows and report what a run would refuse, with file, line and reason.
 
     Exit code 1 when any row is bad.
@@ -48,17 +49,18 @@ def check(files: tuple[Path, ...], as_json: bool) -> None:
     Example:
       star-edge data check calls.jsonl more.jsonl.gz
     """
-    from star_edge.data.normalise import read_examples_strictly
+    from star_edge.data.normalise import read_normalised, read_prompts
+    from star_edge.data.sources import BadRow
 
     good: list[Example] = []
     bad: list[str] = []
     for file in files:
-        for item in read_examples_strictly(file):
-            if isinstance(item, str):
-                bad.append(item)
+        for _, item in (read_prompts if prompts else read_normalised)(file):
+            if isinstance(item, BadRow):
+                bad.append(str(item))
             else:
                 good.append(item)
-    kinds = Counter("calls" if item.target_calls else "reply" for item in good)
+    kinds = Counter("prompts" if prompts else "calls" if item.target_calls else "reply" for item in good)
     if as_json:
         echo_json({"good": len(good), "bad": len(bad), "kinds": kinds, "reasons": bad})
     else:

@@ -17,10 +17,11 @@ from star_edge.data.irrelevance import is_derivable, near_miss
 from star_edge.data.known import HELDOUT, Texts, known_fingerprint, known_texts
 from star_edge.data.mix import MixCounts, Mixer, Pool, mixed
 from star_edge.data.overlap import SHORTEST_REQUEST, KnownRequests, texts_of
-from star_edge.data.reading import Candidate, Collected, Reader, find_file, source_name
+from star_edge.data.reading import Candidate, Collected, Reader, Side, find_file, source_name
 from star_edge.data.rows import json_lines, write_examples, write_prompts
 from star_edge.data.split import ToolSplit, called_tools, split_by_tool
 from star_edge.data.summary import summarise
+from star_edge.data.table import SIDES
 from star_edge.data.tool_pool import ToolPool, read_tool_pool
 from star_edge.data.unlabelled import reworked
 from star_edge.errors import DataError
@@ -291,28 +292,29 @@ def _requests_of(heldout: Sequence[Example]) -> KnownRequests:
 
 
 def _write(out: Path, sides: _Sides, collected: Collected, known: dict[str, Texts]) -> None:
-    for name, rows in (("training", sides.train), ("held-out", sides.heldout)):
-        if not rows:
-            raise DataError(_nothing_left(name, collected))
-    written = {"train": sides.train, "heldout": sides.heldout}
-    for name, rows in written.items():
-        write_examples(out / f"{name}.jsonl", rows)
+    written: dict[Side, list[Example]] = {"train": sides.train, "heldout": sides.heldout}
+    if any(tally.side == "unlabelled" for tally in collected.tallies):
+        written["unlabelled"] = sides.unlabelled
+    if (empty := next((side for side, rows in written.items() if not rows), None)) is not None:
+        raise DataError(_nothing_left(empty, collected))
+    write_examples(out / "train.jsonl", sides.train)
+    write_examples(out / "heldout.jsonl", sides.heldout)
     (out / "unlabelled.jsonl").unlink(missing_ok=True)
     if sides.unlabelled:
-        written["unlabelled"] = sides.unlabelled
         write_prompts(out / "unlabelled.jsonl", sides.unlabelled)
     summary = summarise(written, collected, split=sides.split, mix=sides.mix, known=known)
     write_atomic(out / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
 
 
-def _nothing_left(name: str, collected: Collected) -> str:
-    first = f"; the first bad one: {collected.rejected[0]}" if collected.rejected else ""
-    too_long = sum(tally.too_long for tally in collected.tallies)
-    unsaid = sum(tally.unsaid for tally in collected.tallies)
-    losses = (
-        f"{len(collected.rejected)} bad, {too_long} too long{f', {unsaid} left out by drop_unsaid' if unsaid else ''}"
+def _nothing_left(side: Side, collected: Collected) -> str:
+    # Held-out rows that are split off are counted with the training rows.
+    tallies = [tally for tally in collected.tallies if tally.side == side] or collected.tallies
+    bad, too_long, unsaid, overlapping = (
+        sum(getattr(tally, key) for tally in tallies for key in keys)
+        for keys in (("bad", "refused"), ("too_long",), ("unsaid",), ("exact", "ngram"))
     )
-    overlapping = sum(tally.exact + tally.ngram for tally in collected.tallies)
+    losses = f"{bad} bad, {too_long} too long{f', {unsaid} left out by drop_unsaid' if unsaid else ''}"
     if overlapping:
         losses += f", {overlapping} overlapping"
-    return f"no {name} rows are left ({losses}){first}; check `data:` in the recipe"
+    first = f"; the first bad one: {collected.rejected[0]}" if bad else ""
+    return f"no {SIDES[side]} rows are left ({losses}){first}; check `data:` in the recipe"

@@ -25,7 +25,7 @@ def with_distractors(
 
     A drawn row gets one tool at least and `max_tools` in all at most, evenly drawn; rows that offer no tool, or
     `max_tools` already, stay as they are. No added tool shares its name with an offered one or may do the same as one;
-    where no call is the answer, none has a word of the last request in its name either, for it could then serve it.
+    where the answer is a reply, none has a word of the last request in its name either, for it could then serve it.
 
     Args:
         share: of the rows that are drawn, in [0, 1].
@@ -38,7 +38,8 @@ def with_distractors(
         return example
     taken = [*example.tools, *(tool for tool in unlike if tool not in example.tools)]
     known = [words_of(tool) for tool in taken]
-    request = frozenset() if example.target_calls else words(last_request(example))
+    is_reply = example.has_answer and not example.target_calls
+    request = words(last_request(example)) if is_reply else frozenset()
 
     def fits(tool: ToolWords) -> bool:
         return not tool.name & request and not any(is_near_duplicate(tool, other) for other in known)

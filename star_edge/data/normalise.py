@@ -97,15 +97,6 @@ def _read(path: Path, normalise: Callable[..., Example]) -> Iterator[tuple[int, 
             yield line, BadRow(str(path), line, str(error).removeprefix(f"{where}: "))
 
 
-def read_examples_strictly(path: Path) -> Iterator[Example | str]:
-    """Yield each row of a JSONL file as an example, or as the line that says where and why it is bad.
-
-    Raises: DataError: no such file, or a damaged one.
-    """
-    for _, row in read_normalised(path):
-        yield str(row) if isinstance(row, BadRow) else row
-
-
 def read_evaluation(path: Path) -> tuple[list[Example], list[str]]:
     """The usable rows of a JSONL file in any accepted format, each under an id of its own, and a line per bad row.
 

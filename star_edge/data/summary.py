@@ -14,11 +14,11 @@ from star_edge.data.lengths import Lengths
 from star_edge.data.mix import MixCounts
 from star_edge.data.overlap import SHORTEST_REQUEST, overlap, overlap_with_texts
 from star_edge.data.quota import kind_of
-from star_edge.data.reading import Collected
+from star_edge.data.reading import Collected, Side
 
 
 def summarise(
-    sides: Mapping[str, Sequence[Example]],
+    sides: Mapping[Side, Sequence[Example]],
     collected: Collected,
     *,
     split: Mapping[str, Any],
@@ -46,7 +46,7 @@ def summarise(
     }
 
 
-def _compared(sides: Mapping[str, Sequence[Example]], name: str) -> list[Example]:
+def _compared(sides: Mapping[Side, Sequence[Example]], name: str) -> list[Example]:
     """Every row, but not the held-out ones with a file, which may be a held-out one."""
     names = [side for side in sides if side != "heldout" or name in SUITES]
     return [example for side in names for example in sides[side]]

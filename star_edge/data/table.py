@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from star_edge.data.reading import Side
 from star_edge.manifest import read_json
 
-SIDES = {"train": "training", "heldout": "held-out", "unlabelled": "unlabelled"}
+SIDES: Mapping[Side, str] = {"train": "training", "heldout": "held-out", "unlabelled": "unlabelled"}
 USES = {"derived": "derived", "twice": "twice"}
 LOSSES = {
     "bad": "bad",
@@ -117,11 +118,11 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
             f"rows whose descriptions ask for a form of their values: {_number(mix['formatted_rows'])} of training, "
             f"{_number(mix['formatted_heldout_rows'])} held-out"
         )
-        confusable, unrelated = mix["unlabelled_confusable"], mix["unlabelled_unrelated"]
-        if confusable or unrelated or mix["unlabelled_distractors"]:
+        if "unlabelled" in summary:
             lines.append(
-                f"unlabelled prompts: {_number(confusable)} with a confusable tool, "
-                f"{_number(unrelated)} with an unrelated one; {_number(mix['unlabelled_distractors'])} distractors in "
+                f"unlabelled prompts: {_number(mix['unlabelled_confusable'])} got a confusable tool for theirs, "
+                f"{_number(mix['unlabelled_unrelated'])} an unrelated one; "
+                f"{_number(mix['unlabelled_distractors'])} distractors in "
                 f"{_number(mix['unlabelled_with_distractors'])} prompts"
             )
     between = summary["overlap"]

@@ -17,7 +17,7 @@ def warmup_rows(config: AdaptConfig, examples: Sequence[Example]) -> list[Exampl
 def teacher_rows(config: AdaptConfig, examples: Sequence[Example]) -> list[Example]:
     """The rows that the recipe's `sources`, `kinds` and `skip_warmup` leave the teacher, in their order.
 
-    Raises: TrainingError: a source that no row has, or nothing is left.
+    Raises: TrainingError: a source that no row has, or too few rows for a step are left.
     """
     learnt = {example.id for example in warmup_rows(config, examples)} if config.skip_warmup else ()
     return _chosen(config, examples, learnt, section="adapt", skip="skip_warmup")
@@ -28,7 +28,7 @@ def student_rows(config: StudentRlConfig, examples: Sequence[Example], *, distil
 
     Args:
         distilled: ids of the rows whose prompts or answers the teacher was given.
-    Raises: TrainingError: a source that no row has, or nothing is left.
+    Raises: TrainingError: as `teacher_rows`.
     """
     learnt = distilled if config.skip_distilled else ()
     return _chosen(config, examples, learnt, section="sim_rl", skip="skip_distilled")
@@ -53,6 +53,10 @@ def _chosen(
         and (not config.sources or example.source in config.sources)
         and (not config.kinds or kind_of(example) in config.kinds)
     ]
-    if not found:
-        raise TrainingError(f"{section}: {skip}, sources and kinds leave no row; ask for less in them")
+    step = config.sim_rl.prompts_per_step
+    if len(found) < step:
+        raise TrainingError(
+            f"{section}: {skip}, sources and kinds leave {len(found)} of {len(examples)} rows, fewer than the {step} "
+            f"prompts of a step; ask for less in them, or lower {section}.sim_rl.prompts_per_step"
+        )
     return found

@@ -427,7 +427,7 @@ def test_sim_rl_that_takes_no_step_needs_no_rows(tmp_path: Path) -> None:
 def test_rows_that_sim_rl_lacks_are_missed_before_the_teacher_trains(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, section: str
 ) -> None:
-    monkeypatch.setattr(pipeline, "_examples", lambda run, part: [Example("1", "rows", (), ())])
+    monkeypatch.setattr(pipeline, "_examples", lambda run, part: [Example(str(n), "rows", (), ()) for n in range(128)])
     monkeypatch.setattr(pipeline, "_teacher_prompts", lambda run: ([], []))
     recipe = loaded().recipe
     asking = replace(getattr(recipe, section), sources=("elsewhere",))
@@ -469,15 +469,17 @@ def test_the_teachers_sim_rl_takes_other_rows_than_its_warmup(monkeypatch: pytes
     monkeypatch.setattr(pipeline, "_examples", lambda run, part: rows)
     monkeypatch.setattr(pipeline, "_teacher_prompts", lambda run: ([], []))
     monkeypatch.setattr(pipeline, "_codec", lambda run: SimpleNamespace(encode_all=list))
+    monkeypatch.setattr(pipeline, "_dataset", lambda run: SimpleNamespace(train_rows=3))
     monkeypatch.setattr("star_edge.distill.trainer.run_sft", training("warmup"))
     monkeypatch.setattr("star_edge.rl.trainer.run_sim_rl", training("adapt"))
-    adapt = AdaptConfig(warmup=OptimizerConfig(), warmup_rows=2, skip_warmup=True)
+    step = SimRlConfig(prompts_per_step=1)
+    adapt = AdaptConfig(warmup=OptimizerConfig(), warmup_rows=2, skip_warmup=True, sim_rl=step)
     run = SimpleNamespace(
-        recipe=replace(loaded().recipe, adapt=adapt),
+        recipe=replace(loaded().recipe, adapt=adapt, sim_rl=StudentRlConfig(sim_rl=step)),
         checkpoint=lambda *names: None,
         save_checkpoint=lambda checkpoint: {},
         device="cpu",
-        progress=None,
+        progress=Progress(quiet=True),
     )
     for stage in (pipeline._warmup, pipeline._adapt):
         stage(run, tmp_path)  # type: ignore[arg-type]

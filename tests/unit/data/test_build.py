@@ -261,7 +261,7 @@ def test_long_rows_are_dropped_but_not_bad(codec: ChatCodec, folder: Path, limit
 
 
 def test_nothing_left_says_why(codec: ChatCodec, folder: Path) -> None:
-    with pytest.raises(DataError, match=r"no training rows are left \(0 bad, 80 too long\)"):
+    with pytest.raises(DataError, match=r"no training rows are left \(0 bad, 60 too long\)"):
         run(DataConfig(train=(SYNTH,), heldout=(SYNTH,), max_prompt_tokens=5), codec, folder)
 
 

@@ -572,3 +572,11 @@ def test_a_mix_takes_the_tools_of_unlabelled_prompts_and_adds_others(folder: Fol
     assert summary["unlabelled"]["tools_per_row"]["max"] == 3
     lengths = folder.codec.prompt_lengths(read)
     assert summary["unlabelled"]["prompt_tokens"]["max"] == max(length for length in lengths if isinstance(length, int))
+
+
+def test_prompts_that_all_vanish_stop_the_build(folder: Folder) -> None:
+    source = folder.write("a.jsonl", calls("a", 10))
+    long = {"id": "long", "messages": [{"role": "user", "content": "word " * 500}], "tools": []}
+    folder.lines("open.jsonl", [long, long])
+    with pytest.raises(DataError, match=r"^no unlabelled rows are left \(0 bad, 2 too long\); check `data:`"):
+        folder.build(source, mix=MixConfig(rows=10), unlabelled=(SourceConfig(path="open.jsonl"),))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from star_edge.contracts import Example
-from star_edge.data.normalise import normalise_row, read_examples_strictly, read_prompts
+from star_edge.data.normalise import normalise_row, read_normalised, read_prompts
 from star_edge.errors import DataError
 
 PARAMETERS = {"type": "object", "properties": {"level": {"type": "integer"}}, "required": ["level"]}
@@ -120,10 +120,10 @@ def test_normalising_changes_nothing_in_the_raw_row() -> None:
 def test_file_gives_examples_and_lines_about_bad_rows(tmp_path: Path) -> None:
     path = tmp_path / "f.jsonl"
     path.write_text(f'{json.dumps(row({"content": "Hi."}))}\n{{"messages": 1}}\n[\n')
-    good, *bad = read_examples_strictly(path)
+    (_, good), *bad = read_normalised(path)
 
     assert isinstance(good, Example)
-    assert bad == [
+    assert [str(row) for _, row in bad] == [
         f"{path}:2: 'messages' must be a list of at least a request and the assistant's answer",
         f"{path}:3: broken JSON (Expecting value: line 2 column 1 (char 2))",
     ]

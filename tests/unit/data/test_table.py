@@ -65,7 +65,7 @@ SUMMARY = {
         "rows under masked names: 150",
         "rows with strings for other values: 60",
         "rows whose descriptions ask for a form of their values: 70 of training, 6 held-out",
-        "unlabelled prompts: 1,100 with a confusable tool, 7 with an unrelated one; 20 distractors in 8 prompts",
+        "unlabelled prompts: 1,100 got a confusable tool for theirs, 7 an unrelated one; 20 distractors in 8 prompts",
         "overlap of training with held-out rows: 1 exact, 2 13-word",
         "overlap with bfcl (3,641 cases): 0 exact, 0 13-word",
     ],
@@ -88,11 +88,9 @@ def test_without_a_mix_its_lines_are_missing() -> None:
     assert not any(word in shown for word in ("distractors", "masked", "derived", "bfcl", "split"))
 
 
-@pytest.mark.parametrize("key", ["", "unlabelled_confusable", "unlabelled_unrelated", "unlabelled_distractors"])
-def test_unlabelled_prompts_are_told_of_where_something_was_done_to_them(key: str) -> None:
-    untouched = {name: 0 if name.startswith("unlabelled") else value for name, value in MIX.items()}
-    shown = table({**SUMMARY, "mix": {**untouched, **({key: 3} if key else {})}})
-    assert ("unlabelled prompts:" in shown) == bool(key)
+def test_unlabelled_prompts_are_told_of_where_there_are_any() -> None:
+    shown = table({name: value for name, value in SUMMARY.items() if name != "unlabelled"})
+    assert "unlabelled" not in shown
 
 
 @pytest.mark.parametrize(

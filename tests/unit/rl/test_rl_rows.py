@@ -1,10 +1,11 @@
 """Which rows a teacher and a student learn from by Sim-RL."""
 
+import dataclasses
 import re
 
 import pytest
 
-from star_edge.contracts import AdaptConfig, Example, OptimizerConfig, StudentRlConfig
+from star_edge.contracts import AdaptConfig, Example, OptimizerConfig, SimRlConfig, StudentRlConfig
 from star_edge.errors import TrainingError
 from star_edge.rl.rows import student_rows, teacher_rows
 
@@ -23,6 +24,7 @@ WARMUP = OptimizerConfig()
 
 def left_for(config: AdaptConfig | StudentRlConfig) -> str:
     """The ids of the rows that are left when the teacher has answered a and c."""
+    config = dataclasses.replace(config, sim_rl=SimRlConfig(prompts_per_step=1))
     if isinstance(config, AdaptConfig):
         found = teacher_rows(config, ROWS)
     else:
@@ -62,12 +64,14 @@ def test_rows_are_left_that_meet_all_that_is_asked_for(config: AdaptConfig | Stu
         ),
         (
             StudentRlConfig(sources=("chat",), kinds=("single",)),
-            "sim_rl: skip_distilled, sources and kinds leave no row; ask for less in them",
+            "sim_rl: skip_distilled, sources and kinds leave 0 of 4 rows, fewer than the 1 prompts of a step; "
+            "ask for less in them, or lower sim_rl.sim_rl.prompts_per_step",
         ),
         (AdaptConfig(sources=("apsi",)), "adapt.sources: no training row of 'apsi'; there are apis, chat, home"),
         (
             AdaptConfig(warmup=WARMUP, warmup_rows=9, skip_warmup=True),
-            "adapt: skip_warmup, sources and kinds leave no row; ask for less in them",
+            "adapt: skip_warmup, sources and kinds leave 0 of 4 rows, fewer than the 1 prompts of a step; "
+            "ask for less in them, or lower adapt.sim_rl.prompts_per_step",
         ),
     ],
 )
@@ -76,3 +80,13 @@ def test_what_no_row_meets_is_refused_by_the_section_that_asks(
 ) -> None:
     with pytest.raises(TrainingError, match=f"^{re.escape(reason)}$"):
         left_for(config)
+
+
+def test_a_step_needs_as_many_rows_as_it_has_prompts() -> None:
+    for prompts, is_enough in ((4, True), (5, False)):
+        config = AdaptConfig(sim_rl=SimRlConfig(prompts_per_step=prompts))
+        if is_enough:
+            assert len(teacher_rows(config, ROWS)) == 4
+        else:
+            with pytest.raises(TrainingError, match="leave 4 of 4 rows, fewer than the 5 prompts of a step"):
+                teacher_rows(config, ROWS)
