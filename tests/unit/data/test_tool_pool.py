@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from mix_rows import THINGS, device, tool
 
 from star_edge.contracts import Tool
+from star_edge.data import tool_pool
 from star_edge.data.tool_pool import ToolPool, are_related, is_near_duplicate, read_tool_pool, words, words_of
 from star_edge.errors import DataError
 
@@ -98,3 +100,20 @@ def test_tools_are_found_by_the_words_of_their_names() -> None:
     )
     assert [each["name"] for each in found.tools] == ["play_music", "musicRadio"]
     assert POOL.naming([]).tools == ()
+
+
+def test_the_nearest_tool_is_the_one_of_those_drawn_with_most_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = ToolPool(
+        [*(tool(f"plan_{word * 3}", "Other.") for word in "abcdefghij"), tool("trip", "Plan it.", hotel="H.")]
+    )
+
+    def found(to: set[str], fits: Callable[[Tool], bool] = lambda tool: True) -> set[str]:
+        drawn = (pool.nearest(to, fits, random.Random(seed)) for seed in range(60))
+        return {"none" if tool is None else tool["name"] for tool in drawn}
+
+    assert found({"plan", "hotel", "spa"}) == {"trip"}, "the words of its description and its parameter"
+    assert found({"spa"}) == {"none"}
+    assert len(found({"plan"}, lambda tool: tool["name"] != "trip")) > 5, "of tools alike another each time"
+    monkeypatch.setattr(tool_pool, "DRAWN_FOR_NEAREST", 1)
+    assert found({"hotel"}) == {"trip", "none"}, "seldom drawn"
+    assert ToolPool([]).nearest({"plan"}, lambda tool: True, random.Random(1)) is None
