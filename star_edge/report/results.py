@@ -90,8 +90,12 @@ def results_markdown(results: Results, plots: Sequence[str]) -> str:
     Args:
         plots: names of the PNG files beside the page.
     """
-    facts = {"recipes": ", ".join(dict.fromkeys(row.recipe for row in results.rows if row.recipe)), "GPU": results.gpu}
-    facts |= dict(results.versions)
+    names: dict[str, list[str]] = {}
+    for row in results.rows:
+        if row.recipe:
+            names.setdefault(row.recipe, []).append(row.name)
+    facts = {f"recipe {recipe}": ", ".join(made) for recipe, made in names.items()}
+    facts |= {"GPU": results.gpu, **results.versions}
     parts = [f"# {results.name}", f"{results.suite}, {results.cases} cases. {EXPLAINED}"]
     parts += [markdown_table(headline_table(results.rows))]
     parts += [f"![{name.removesuffix('.png')}]({name})" for name in plots]

@@ -102,6 +102,7 @@ def test_a_results_file_says_all_that_is_needed_to_believe_it(run: Path) -> None
     (unknown,) = re.findall(r"\| unknown \| 100\.0 \((.*?)–100\.0\) \|", page)
     assert 50 < float(unknown) < 100  # a few cases that are all right are no certainty
     assert "- GPU: Some GPU" in page
+    assert re.search(r"^- recipe tiny [0-9a-f]{12}: base, CKD \+ Sim-RL, adapted teacher$", page, flags=re.MULTILINE)
     assert "star-edge results base=" in page
     assert sorted(path.name for path in Path("docs").iterdir()) == ["tiny.json", "tiny.md"]
     assert "CKD + Sim-RL" in done.stdout
