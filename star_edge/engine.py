@@ -389,10 +389,10 @@ def _execute_stage(run: Run, item: PlannedStage, title: str, take_from: Path | N
         run.progress.line(f"{title}: taken from {take_from}")
         return
     run.progress.line(f"{title}: {item.stage.what}")
-    manifest.begin(folder, item.key)
+    spent = manifest.begin(folder, item.key)
     started = time.monotonic()
     details = gpu.details(item.stage, run, folder)
-    seconds = time.monotonic() - started
+    seconds = spent + time.monotonic() - started
     manifest.finish(folder, item.stage.name, item.key, details=details, seconds=seconds, scratch=item.stage.scratch)
     run.progress.line(f"{title}: done in {seconds:.0f} s")
 

@@ -131,14 +131,25 @@ def is_done(folder: Path, key: str) -> bool:
     )
 
 
-def begin(folder: Path, key: str) -> None:
+def begin(folder: Path, key: str) -> float:
     """Make the folder ready for a stage: continue our own partial work, drop anything older.
 
+    Returns: seconds that processes which were stopped have spent on it, each up to what it last wrote.
     Raises: ArtifactError: the folder holds files that no stage of ours made.
     """
     drop_older(folder, key)
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / IN_PROGRESS, json.dumps({"key": key}))
+    spent = _spent(folder)
+    write_atomic(folder / IN_PROGRESS, json.dumps({"key": key, "seconds": spent}))
+    return spent
+
+
+def _spent(folder: Path) -> float:
+    marker = folder / IN_PROGRESS
+    if not marker.exists():
+        return 0.0
+    last = max(path.stat().st_mtime for path in folder.rglob("*") if path.is_file())
+    return float(read_json(marker).get("seconds", 0.0)) + last - marker.stat().st_mtime
 
 
 def drop_older(folder: Path, key: str) -> None:
@@ -174,7 +185,7 @@ def finish(
 
     Args:
         details: what the next stage or the report wants to know, JSON types.
-        seconds: wall time the stage took in the process that finished it.
+        seconds: wall time the stage took, in processes that were stopped too (see `begin`).
         scratch: top-level names that only a resume needs; removed once the manifest is there.
     """
     left_out = {MANIFEST, IN_PROGRESS, *scratch}

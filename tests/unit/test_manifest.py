@@ -47,6 +47,17 @@ def test_partial_work_is_kept_for_the_same_key_and_dropped_for_another(tmp_path:
     assert not (folder / "shard-0").exists()
 
 
+def test_a_stage_that_goes_on_knows_the_seconds_of_all_that_was_stopped(tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    assert manifest.begin(folder, "k1") == 0
+    for number, seconds in enumerate((40, 2)):  # written so long behind the start; what came later is lost
+        start = (folder / manifest.IN_PROGRESS).stat().st_mtime
+        (folder / "shard-0").write_text("x")
+        os.utime(folder / "shard-0", (start, start + seconds))
+        assert manifest.begin(folder, "k1") == pytest.approx((40, 42)[number], abs=0.01)
+    assert manifest.begin(folder, "k2") == 0
+
+
 def test_leftovers_of_a_kill_are_not_taken_for_foreign_files(tmp_path: Path) -> None:
     folder = tmp_path / "ckd"
     folder.mkdir()
