@@ -28,8 +28,6 @@ from star_edge.manifest import hash_json, plain
 from star_edge.recipe_values import check_values
 
 KeyPath = tuple[Any, ...]  # keys of mappings (str) and positions in lists (int)
-RETIRED: Sequence[KeyPath] = (("cache", "vllm_logprobs"),)
-"""Keys that decide nothing any more; runs have written them into their resolved recipes, which stay readable."""
 YAML_BLIND_FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
@@ -96,7 +94,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     tree, lines = _read_yaml(path, label)
     for override in overrides:
         _apply(tree, override, lines)
-    _forget_retired(tree)
+    _forget_vllm_logprobs(tree, lines, label)
     _refuse_unknown_keys(Recipe, tree, (), lines, label)
     try:
         recipe = msgspec.convert(tree, Recipe, strict=True)
@@ -212,13 +210,15 @@ def _apply(tree: dict[str, Any], override: str, lines: dict[KeyPath, str]) -> No
             target = target[part]
 
 
-def _forget_retired(tree: dict[str, Any]) -> None:
-    for *sections, key in RETIRED:
-        section: Any = tree
-        for part in sections:
-            section = section.get(part) if isinstance(section, dict) else None
-        if isinstance(section, dict):
-            section.pop(key, None)
+def _forget_vllm_logprobs(tree: dict[str, Any], lines: dict[KeyPath, str], label: str) -> None:
+    """Pass over a key that is gone, where it says what is so anyway: resolved recipes of earlier runs have it."""
+    cache = tree.get("cache")
+    if not isinstance(cache, dict) or not isinstance(asked := cache.get("vllm_logprobs"), bool):
+        return
+    if cache.get("use_vllm") and not asked:
+        where = lines.get(("cache", "vllm_logprobs"), f"recipe {label}")
+        raise RecipeError(f"{where}: cache.vllm_logprobs: what vLLM draws has vLLM's log-probabilities; remove the key")
+    del cache["vllm_logprobs"]
 
 
 def _refuse_unknown_keys(kind: Any, value: Any, path: KeyPath, lines: dict[KeyPath, str], label: str) -> None:

@@ -30,8 +30,8 @@ class MixConfig:
 
     rows: size of the mix, of which the shares below are.
     irrelevance_share: requests that no offered tool can serve; null leaves the kind to the sources.
-    near_miss_share: of the irrelevance rows and prompts, derived from requests of which only the needed tool is taken
-        away.
+    near_miss_share: of the irrelevance rows, derived from requests of which only the needed tool is taken away; of the
+        refused prompts, those whose new tool is confusable.
     heldout_near_misses: held-out rows that are derived in the same way from held-out calls, beside the sources' own.
     ask_share: rows whose answer asks for a required value that is missing; null as above.
     parallel_share: rows whose answer has two calls or more; null as above.
@@ -42,7 +42,7 @@ class MixConfig:
     string_share: of the rows with numbers, truth values, lists or objects, those whose functions want them in strings.
     format_share: of the rows with dates, times, cities or percentages, those whose descriptions say how to write them.
     unlabelled_irrelevance_share: unlabelled prompts that get another tool in place of the only one that they offer, and
-        a refusal as their label; `near_miss_share` of them one that shares words with the request.
+        a refusal as their label.
     unlabelled_distractor_share: unlabelled prompts that get tools from the pool, up to `max_tools` in all.
     """
 

@@ -293,7 +293,7 @@ def _requests_of(heldout: Sequence[Example]) -> KnownRequests:
 
 def _write(out: Path, sides: _Sides, collected: Collected, known: dict[str, Texts]) -> None:
     written: dict[Side, list[Example]] = {"train": sides.train, "heldout": sides.heldout}
-    if any(tally.side == "unlabelled" for tally in collected.tallies):
+    if any(tally.side == "unlabelled" and tally.read for tally in collected.tallies):
         written["unlabelled"] = sides.unlabelled
     if (empty := next((side for side, rows in written.items() if not rows), None)) is not None:
         raise DataError(_nothing_left(empty, collected))
@@ -309,12 +309,13 @@ def _write(out: Path, sides: _Sides, collected: Collected, known: dict[str, Text
 def _nothing_left(side: Side, collected: Collected) -> str:
     # Held-out rows that are split off are counted with the training rows.
     tallies = [tally for tally in collected.tallies if tally.side == side] or collected.tallies
-    bad, too_long, unsaid, overlapping = (
-        sum(getattr(tally, key) for tally in tallies for key in keys)
-        for keys in (("bad", "refused"), ("too_long",), ("unsaid",), ("exact", "ngram"))
-    )
-    losses = f"{bad} bad, {too_long} too long{f', {unsaid} left out by drop_unsaid' if unsaid else ''}"
-    if overlapping:
-        losses += f", {overlapping} overlapping"
-    first = f"; the first bad one: {collected.rejected[0]}" if bad else ""
-    return f"no {SIDES[side]} rows are left ({losses}){first}; check `data:` in the recipe"
+    bad, too_long = sum(tally.bad + tally.refused for tally in tallies), sum(tally.too_long for tally in tallies)
+    unsaid, overlapping = sum(tally.unsaid for tally in tallies), sum(tally.exact + tally.ngram for tally in tallies)
+    both_sides = sum(tally.both_sides for tally in tallies)
+    losses = [f"{bad} bad, {too_long} too long"]
+    losses += [f"{unsaid} left out by drop_unsaid"] if unsaid else []
+    losses += [f"{overlapping} overlapping"] if overlapping else []
+    losses += [f"{both_sides} that call tools of both sides"] if both_sides else []
+    names = {tally.source for tally in tallies}
+    first = next((f"; the first bad one: {row}" for row in collected.rejected if Path(row.file).name in names), "")
+    return f"no {SIDES[side]} rows are left ({', '.join(losses)}){first}; check `data:` in the recipe"

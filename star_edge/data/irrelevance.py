@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from star_edge.contracts import Example, Tool
 from star_edge.data.distractors import last_request, scattered
@@ -69,8 +69,8 @@ def near_miss(example: Example, pool: ToolPool | None = None, *, max_tools: int 
 
     What stays must not serve the request: tools that may do the same as a called one go too, and so do those that have
     as many words in common with the request as a called one. One of the rest must be related to a called tool; where
-    none is, one to five tools of the pool join them: the one that shares most words with the request and the called
-    tools' names, parameters' names included, and others that share a word of the latter.
+    none is, one to five tools of the pool join them: the nearest to the request and the called tools' names (see
+    `ToolPool.nearest`) that is related, and others that share a word of such a name.
 
     Returns: None when no related tool is left.
     """
@@ -90,9 +90,12 @@ def near_miss(example: Example, pool: ToolPool | None = None, *, max_tools: int 
         if pool is None or room < 1:
             return None
         called_names = frozenset().union(*(tool.name for tool in needed))
-        count, is_other = rng.randint(1, room), _other_than(example.tools)
-        nearest = pool.nearest(request | called_names, lambda tool: is_other(tool) and stays(words_of(tool)), rng)
-        added = [] if nearest is None else [nearest]
+
+        def fits(tool: ToolWords) -> bool:
+            return stays(tool) and any(are_related(tool, other) for other in needed)
+
+        count = rng.randint(1, room)
+        added = pool.nearest(request | called_names, example.tools, fits, rng)
         added += pool.naming(called_names).draw(count - len(added), [*example.tools, *added], stays, rng)
         if not added:
             return None
@@ -101,8 +104,8 @@ def near_miss(example: Example, pool: ToolPool | None = None, *, max_tools: int 
 
 
 def confusable(example: Example, pool: ToolPool, *, seed: int) -> Example | None:
-    """The request with one tool of the pool instead of its own that shares words with it, so that values of the request
-    seem to fit: of some that are drawn the one with most words.
+    """The request with one tool of the pool instead of its own, the nearest to it by `ToolPool.nearest`: values of the
+    request seem to fit it.
 
     By its words it does not do the same as a called one, but it may serve all the same (4 of 40 that were read): a
     teacher's answer has to confirm the refusal.
@@ -110,21 +113,14 @@ def confusable(example: Example, pool: ToolPool, *, seed: int) -> Example | None
     Returns: None when no tool that was drawn shares a word.
     """
     rng = draws(seed, "confusable", example.id)
-    called = _called(example)
-    needed = [words_of(tool) for tool in called]
-    is_other = _other_than(example.tools)
+    needed = [words_of(tool) for tool in _called(example)]
 
-    def fits(tool: Tool) -> bool:
-        return is_other(tool) and not any(is_near_duplicate(words_of(tool), other) for other in needed)
+    def fits(tool: ToolWords) -> bool:
+        return not any(is_near_duplicate(tool, other) for other in needed)
 
     near = words(last_request(example)).union(*(tool.name for tool in needed))
-    tool = pool.nearest(near, fits, rng)
-    return None if tool is None else _refused(example, [tool], "confusable", seed)
-
-
-def _other_than(tools: Sequence[Tool]) -> Callable[[Tool], bool]:
-    names = {tool["name"] for tool in tools}
-    return lambda tool: tool["name"] not in names
+    tools = pool.nearest(near, example.tools, fits, rng)
+    return _refused(example, tools, "confusable", seed) if tools else None
 
 
 def _called(example: Example) -> list[Tool]:

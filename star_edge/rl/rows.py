@@ -55,8 +55,10 @@ def _chosen(
     ]
     step = config.sim_rl.prompts_per_step
     if len(found) < step:
+        is_chosen = len(found) < len(examples)
+        rows = f"{skip}, sources and kinds leave {len(found)} of {len(examples)} training rows"
         raise TrainingError(
-            f"{section}: {skip}, sources and kinds leave {len(found)} of {len(examples)} rows, fewer than the {step} "
-            f"prompts of a step; ask for less in them, or lower {section}.sim_rl.prompts_per_step"
+            f"{section}: {rows if is_chosen else f'there are {len(found)} training rows'}, fewer than "
+            f"prompts_per_step ({step}); {'ask for less in those, or ' if is_chosen else ''}lower it"
         )
     return found

@@ -31,7 +31,7 @@ from star_edge.teacher.shards import CacheRow, read_shard, shard_entry, write_sh
 
 CACHE = "cache.json"
 SETTINGS = "settings.json"
-SCHEMA = 2
+SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)

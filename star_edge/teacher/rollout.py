@@ -128,12 +128,12 @@ def worth_keeping(
     """
     seen: set[tuple[int, ...]] = set()
     for one in drawn:
+        if not one.stopped or one.ids in seen:
+            left_out["repeated" if one.stopped else "unfinished"] += 1
+            continue
+        seen.add(one.ids)
         text = codec.tokenizer.decode(list(one.ids[:-1]), skip_special_tokens=False)
-        if not one.stopped:
-            left_out["unfinished"] += 1
-        elif one.ids in seen:
-            left_out["repeated"] += 1
-        elif not is_valid(text, example.tools):
+        if not is_valid(text, example.tools):
             left_out["invalid"] += 1
         elif not _earns(text, example, config):
             left_out["wrong"] += 1
@@ -141,8 +141,6 @@ def worth_keeping(
             left_out["invented"] += 1
         else:
             yield one, text
-        if one.stopped:
-            seen.add(one.ids)
 
 
 def _invents(text: str, example: Example, config: TeacherCacheConfig) -> bool:

@@ -106,17 +106,22 @@ def _read(path: Path) -> tuple[list[CacheRow], dict[str, int]]:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            told = json.loads(file.metadata()["told"])
-        example_ids, left_out = told["example_ids"], told["left_out"]
+            metadata = file.metadata()
+        if "told" in metadata:
+            told = json.loads(metadata["told"])
+        else:  # older ones count nothing
+            told = {"example_ids": json.loads(metadata["example_ids"]), "left_out": {}}
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise TeacherCacheError(f"{path}: not a whole shard ({error}); remove it and build the cache again") from error
     tokens = tensors["token_ids"].tolist()
     starts, places = tensors["token_offsets"].tolist(), tensors["position_offsets"].tolist()
     rows = []
-    for number, (example_id, length) in enumerate(zip(example_ids, tensors["prompt_lengths"].tolist(), strict=True)):
+    for number, (example_id, length) in enumerate(
+        zip(told["example_ids"], tensors["prompt_lengths"].tolist(), strict=True)
+    ):
         ids = tuple(tokens[starts[number] : starts[number + 1]])
         span = slice(places[number], places[number + 1])
         rows.append(
             CacheRow(example_id, ids[:length], ids[length:], tensors["topk_ids"][span], tensors["topk_logprobs"][span])
         )
-    return rows, left_out
+    return rows, told["left_out"]

@@ -165,11 +165,16 @@ def test_rows_of_the_warmup_may_be_skipped_where_some_can_be_left_or_none_are_ne
     assert recipes.load(minimal, ["adapt.warmup={}", "adapt.skip_warmup=true", other]).recipe.adapt.skip_warmup
 
 
-def test_keys_that_decide_nothing_any_more_are_passed_over(minimal: Path) -> None:
-    loaded = recipes.load(minimal, ["cache.vllm_logprobs=true"])
-    assert loaded == recipes.load(minimal, ["cache={}"])
-    with pytest.raises(RecipeError, match="unknown key 'vllm_logprobs'"):
-        recipes.load(minimal, ["distill.vllm_logprobs=true"])
+def test_a_key_that_is_gone_is_passed_over_where_it_says_what_is_so_anyway(minimal: Path) -> None:
+    for said in (["cache.vllm_logprobs=true"], ["cache.vllm_logprobs=false"]):
+        assert recipes.load(minimal, said) == recipes.load(minimal, ["cache={}"])
+    for key, message in (
+        ("cache={use_vllm: true, vllm_logprobs: false}", "has vLLM's log-probabilities; remove the key"),
+        ("cache.vllm_logprobs.x=3", "unknown key 'vllm_logprobs'"),
+        ("distill.vllm_logprobs=true", "unknown key 'vllm_logprobs'"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            recipes.load(minimal, [key])
 
 
 def test_near_misses_may_be_of_unlabelled_prompts_alone(minimal: Path) -> None:

@@ -152,11 +152,12 @@ def test_a_confusable_tool_shares_most_words_with_the_request_and_is_another() -
 
 def test_the_first_tool_that_joins_a_near_miss_is_the_nearest_to_the_request() -> None:
     asked = row("n", "Convert 5 dollars to euros at the rate of today.", "convert_currency", tools=(CONVERTER,))
-    nearest = tool("show_offers", "Shows offers.", rate="At least.", dollars="At most.")
+    nearest = tool("show_offers", "Offers of money at hand.", rate="At least.", dollars="At most.", euros="As many.")
+    near = tool("dollars_rate_today", "Euros.")  # nearer still, and not related to what is missing
     others = [tool(f"currency_{word}", "Something else.") for word in ("fair", "mint", "coin", "note")]
     for number in range(20):
         named = dataclasses.replace(asked, id=f"n{number}")
-        made = names(near_miss(named, ToolPool([*others, NEWS, nearest]), max_tools=3, seed=1))
+        made = names(near_miss(named, ToolPool([*others, NEWS, nearest, near]), max_tools=3, seed=1))
         assert "show_offers" in made
-        assert "get_news" not in made
+        assert not {"get_news", "dollars_rate_today"} & set(made)
         assert 1 <= len(made) <= 3

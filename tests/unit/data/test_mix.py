@@ -217,7 +217,7 @@ def test_near_misses_come_by_weight_from_sources_that_are_used_up(folder: Folder
 
 
 def test_requests_with_one_tool_become_near_misses_with_tools_of_the_pool(folder: Folder) -> None:
-    others = [tool("light_years", "How far a star is."), tool("light_meals", "What to eat at noon."), LAMP]
+    others = [tool("light_years", "How far a star is."), tool("light_meals", "What to eat at noon daily."), LAMP]
     folder.lines("pool.jsonl", others)
     source = folder.write("a.jsonl", calls("a", 60))
     mix = MixConfig(rows=50, irrelevance_share=0.1, near_miss_share=1.0, tool_pool="pool.jsonl", max_tools=1)

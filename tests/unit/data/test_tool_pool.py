@@ -13,7 +13,15 @@ from mix_rows import THINGS, device, tool
 
 from star_edge.contracts import Tool
 from star_edge.data import tool_pool
-from star_edge.data.tool_pool import ToolPool, are_related, is_near_duplicate, read_tool_pool, words, words_of
+from star_edge.data.tool_pool import (
+    ToolPool,
+    ToolWords,
+    are_related,
+    is_near_duplicate,
+    read_tool_pool,
+    words,
+    words_of,
+)
 from star_edge.errors import DataError
 
 
@@ -107,13 +115,20 @@ def test_the_nearest_tool_is_the_one_of_those_drawn_with_most_words(monkeypatch:
         [*(tool(f"plan_{word * 3}", "Other.") for word in "abcdefghij"), tool("trip", "Plan it.", hotel="H.")]
     )
 
-    def found(to: set[str], fits: Callable[[Tool], bool] = lambda tool: True) -> set[str]:
-        drawn = (pool.nearest(to, fits, random.Random(seed)) for seed in range(60))
-        return {"none" if tool is None else tool["name"] for tool in drawn}
+    def found(to: set[str], fits: Callable[[ToolWords], bool] = lambda tool: True) -> set[str]:
+        drawn = (pool.nearest(to, [], fits, random.Random(seed)) for seed in range(60))
+        return {tools[0]["name"] if tools else "none" for tools in drawn}
 
     assert found({"plan", "hotel", "spa"}) == {"trip"}, "the words of its description and its parameter"
     assert found({"spa"}) == {"none"}
-    assert len(found({"plan"}, lambda tool: tool["name"] != "trip")) > 5, "of tools alike another each time"
-    monkeypatch.setattr(tool_pool, "DRAWN_FOR_NEAREST", 1)
-    assert found({"hotel"}) == {"trip", "none"}, "seldom drawn"
-    assert ToolPool([]).nearest({"plan"}, lambda tool: True, random.Random(1)) is None
+    assert len(found({"plan"}, lambda tool: "trip" not in tool.name)) > 5, "of tools alike another each time"
+    assert not pool.nearest({"hotel"}, [pool.tools[-1]], lambda tool: True, random.Random(1)), "it is offered already"
+    monkeypatch.setattr(tool_pool, "NEAREST_OF_LEAST", 1)
+    assert found({"hotel"}) == {"trip", "none"}, "a third of the pool is looked through"
+    assert not ToolPool([]).nearest({"plan"}, [], lambda tool: True, random.Random(1))
+
+
+def test_the_nearest_tool_is_not_the_wordiest() -> None:
+    few = tool("buy_ticket", "Book a seat.")
+    many = tool("plan_ticket", "Everything about travel, seats, hotels, meals, luggage, visas, insurance and weather.")
+    assert ToolPool([many, few]).nearest({"ticket"}, [], lambda tool: True, random.Random(1)) == [few]

@@ -19,7 +19,7 @@ from star_edge.data.unlabelled import refused, reworked
 EMPTY = {"role": "assistant", "content": ""}
 KIND = {"role": "system", "content": "Be kind."}
 MIX = MixConfig(rows=1, near_miss_share=0.5, unlabelled_irrelevance_share=0.4, max_tools=4)
-ALIKE = [tool(f"switch_{word}", f"Change {word}s.") for word in ("lens", "account")]
+ALIKE = [tool(f"switch_{word}", f"Change {word}s.") for word in ("camera", "account")]
 OTHERS = [
     tool(name, description)
     for name, description in (
@@ -85,7 +85,7 @@ def test_a_share_of_the_prompts_gets_one_tool_for_another_and_a_refusal() -> Non
     assert all(row.prompt == before.prompt for row, before in lost)
     assert all(len(row.tools) == 1 and row.tools[0] != before.tools[0] for row, before in lost)
     assert 0.4 <= len(alike) / len(lost) <= 0.6
-    assert {row.tools[0]["name"] for row in alike} == {"switch_lens", "switch_account"}
+    assert {row.tools[0]["name"] for row in alike} == {"switch_camera", "switch_account"}
     shuffled = random.Random(2).sample(PROMPTS, len(PROMPTS))
     made = reworked(shuffled, MIX, POOL, cast(Ruler, Short(9)), seed=3)
     again = {before.id: row for before, (row, _) in zip(shuffled, made, strict=True)}

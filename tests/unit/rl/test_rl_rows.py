@@ -64,14 +64,14 @@ def test_rows_are_left_that_meet_all_that_is_asked_for(config: AdaptConfig | Stu
         ),
         (
             StudentRlConfig(sources=("chat",), kinds=("single",)),
-            "sim_rl: skip_distilled, sources and kinds leave 0 of 4 rows, fewer than the 1 prompts of a step; "
-            "ask for less in them, or lower sim_rl.sim_rl.prompts_per_step",
+            "sim_rl: skip_distilled, sources and kinds leave 0 of 4 training rows, fewer than prompts_per_step (1); "
+            "ask for less in those, or lower it",
         ),
         (AdaptConfig(sources=("apsi",)), "adapt.sources: no training row of 'apsi'; there are apis, chat, home"),
         (
             AdaptConfig(warmup=WARMUP, warmup_rows=9, skip_warmup=True),
-            "adapt: skip_warmup, sources and kinds leave 0 of 4 rows, fewer than the 1 prompts of a step; "
-            "ask for less in them, or lower adapt.sim_rl.prompts_per_step",
+            "adapt: skip_warmup, sources and kinds leave 0 of 4 training rows, fewer than prompts_per_step (1); "
+            "ask for less in those, or lower it",
         ),
     ],
 )
@@ -88,5 +88,7 @@ def test_a_step_needs_as_many_rows_as_it_has_prompts() -> None:
         if is_enough:
             assert len(teacher_rows(config, ROWS)) == 4
         else:
-            with pytest.raises(TrainingError, match="leave 4 of 4 rows, fewer than the 5 prompts of a step"):
+            with pytest.raises(
+                TrainingError, match=r"^adapt: there are 4 training rows, fewer than prompts_per_step \(5\); lower it$"
+            ):
                 teacher_rows(config, ROWS)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from star_edge.contracts import Checkpoint, TeacherCache, TeacherCacheConfig
 from star_edge.errors import TeacherCacheError, TrainingError
@@ -13,6 +14,7 @@ from star_edge.progress import Progress
 from star_edge.teacher import cache as module
 from star_edge.teacher.cache import CacheFingerprint, build, check_compatible, open_cache, refuse_without_completions
 from star_edge.teacher.rollout import LEFT_OUT
+from star_edge.teacher.shards import read_shard, shard_entry
 
 CONFIG = TeacherCacheConfig(rollouts=2, max_new_tokens=6, top_k=3, rows_per_forward=4, rows_per_shard=4)
 
@@ -223,3 +225,11 @@ def test_a_teacher_that_says_nothing_worth_learning_is_refused_beside_labels_too
     with pytest.raises(TrainingError, match=r"ends within cache.max_new_tokens \(7\), and earns .* \(0.5\)"):
         refuse_without_completions(TeacherCache(tmp_path, rows, 9, 3), labels=labels, config=config)
     refuse_without_completions(TeacherCache(tmp_path, rows + 1, 9, 3), labels=labels, config=config)
+
+
+def test_a_shard_that_counts_nothing_is_still_read(built, tmp_path):
+    whole = next(iter(sorted(built.folder.glob("shard-*"))))
+    rows, old = read_shard(whole), tmp_path / whole.name
+    save_file(load_file(whole), old, metadata={"example_ids": json.dumps([row.example_id for row in rows])})
+    assert [row.example_id for row in read_shard(old)] == [row.example_id for row in rows]
+    assert (shard_entry(old).rows, shard_entry(old).left_out) == (len(rows), {})
