@@ -11,7 +11,7 @@ import functools
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,41 +131,38 @@ def build(
                     teacher(), codec, part, config, seed=seed, left_out=left_out, progress=progress, what=what
                 )
             write_shard(path, list(rollouts), top_k, left_out)
-    cache, left_out = _finish(
-        out,
-        len(parts),
-        fingerprint=fingerprint,
-        vocabulary=vocabulary,
-        prompts=len(examples),
-        labels=len(labelled),
-        top_k=top_k,
-    )
-    progress.line(f"  {_told(cache, asked=len(examples) * config.rollouts, labels=len(labelled))}")
+    told = {"fingerprint": fingerprint, "vocabulary": vocabulary, "prompts": len(examples), "labels": len(labelled)}
+    manifest = _finish(out, len(parts), {**told, "top_k": top_k})
+    for line in _told(manifest, config.rollouts):
+        progress.line(f"  {line}")
+    return TeacherCache(out, manifest["rows"], manifest["positions"], top_k)
+
+
+def _told(manifest: Mapping[str, Any], rollouts: int) -> Iterator[str]:
+    labels, left_out = manifest["labels"], manifest["left_out"]
+    kept = f"kept {manifest['rows'] - labels} of {manifest['prompts'] * rollouts} completions"
+    yield f"{kept}{f' and {labels} labels' if labels else ''}, {manifest['positions']} positions"
     if left_out:
-        progress.line(
-            f"  left out: {', '.join(f'{left_out[key]} {LEFT_OUT[key]}' for key in LEFT_OUT if left_out[key])}"
-        )
-    return cache
-
-
-def _told(cache: TeacherCache, *, asked: int, labels: int) -> str:
-    kept = f"kept {cache.rows - labels} of {asked} completions"
-    return f"{kept}{f' and {labels} labels' if labels else ''}, {cache.positions} positions"
+        yield f"left out: {', '.join(f'{left_out[key]} {said}' for key, said in LEFT_OUT.items() if key in left_out)}"
 
 
 def _shard(out: Path, number: int) -> Path:
     return out / f"shard-{number:05d}.safetensors"
 
 
-def _finish(out: Path, shards: int, *, top_k: int, **told: Any) -> tuple[TeacherCache, Counter[str]]:
-    """Say what is in the shards, which makes them a cache, and what is not; `told` is written as it is given."""
+def _finish(out: Path, shards: int, told: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the manifest, which makes the shards a cache: `told` as it is given, and what the shards hold and lack."""
     entries = [shard_entry(_shard(out, number)) for number in range(shards)]
-    rows, positions = sum(entry.rows for entry in entries), sum(entry.positions for entry in entries)
-    left_out = sum((Counter(entry.left_out) for entry in entries), Counter[str]())
-    counts = {"rows": rows, "positions": positions, "left_out": left_out}
-    manifest = {"schema": SCHEMA, **told, **counts, "top_k": top_k, "shards": entries}
+    manifest = {
+        "schema": SCHEMA,
+        **told,
+        "rows": sum(entry.rows for entry in entries),
+        "positions": sum(entry.positions for entry in entries),
+        "left_out": sum((Counter(entry.left_out) for entry in entries), Counter[str]()),
+        "shards": entries,
+    }
     write_atomic(out / CACHE, json.dumps(plain(manifest), indent=1) + "\n")
-    return TeacherCache(out, rows, positions, top_k), left_out
+    return manifest
 
 
 def refuse_without_completions(cache: TeacherCache, *, labels: int, config: TeacherCacheConfig) -> None:
