@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -148,8 +148,12 @@ def _spent(folder: Path) -> float:
     marker = folder / IN_PROGRESS
     if not marker.exists():
         return 0.0
-    last = max(path.stat().st_mtime for path in folder.rglob("*") if path.is_file())
-    return float(read_json(marker).get("seconds", 0.0)) + last - marker.stat().st_mtime
+    began = last = marker.stat().st_mtime
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):  # a child of a killed process may still tidy up
+                last = max(last, os.stat(os.path.join(root, name)).st_mtime)
+    return float(read_json(marker).get("seconds", 0.0)) + last - began
 
 
 def drop_older(folder: Path, key: str) -> None:
