@@ -33,14 +33,16 @@ MOST_ADDED = 5
 
 def is_derivable(example: Example) -> bool:
     """True for a single request that is answered with calls."""
-    turns = [message["role"] for message in example.prompt if message["role"] != "system"]
-    return bool(example.target_calls) and turns == ["user"]
+    return bool(example.target_calls) and _is_single_request(example)
 
 
 def is_for_its_tool(example: Example) -> bool:
     """True for a single request without an answer that offers one tool, which is then the one that it is for."""
-    turns = [message["role"] for message in example.prompt if message["role"] != "system"]
-    return turns == ["user"] and len(example.tools) == 1 and not example.has_answer
+    return not example.has_answer and len(example.tools) == 1 and _is_single_request(example)
+
+
+def _is_single_request(example: Example) -> bool:
+    return [message["role"] for message in example.prompt if message["role"] != "system"] == ["user"]
 
 
 def unrelated(example: Example, pool: ToolPool, *, max_tools: int, seed: int) -> Example | None:
