@@ -204,10 +204,23 @@ def _apply(tree: dict[str, Any], override: str, lines: dict[KeyPath, str]) -> No
             raise RecipeError(f"--set {override}: {'.'.join(map(str, path[:depth]))!r} is a value and has no keys")
         if depth == len(path) - 1:
             target[part] = value
+            _forget_below(path, lines)
         else:
             if isinstance(target, dict) and target.get(part) is None:
                 target[part] = {}
             target = target[part]
+
+
+def _forget_below(path: KeyPath, lines: dict[KeyPath, str]) -> None:
+    """What the file had inside a value that was replaced: a mistake in the new one is not on those lines."""
+    for below in [key for key in lines if len(key) > len(path) and key[: len(path)] == path]:
+        del lines[below]
+
+
+def _place(path: KeyPath, lines: dict[KeyPath, str], label: str) -> str:
+    """Where a key stands, or the nearest above it of which that is known."""
+    known = max((length for length in range(len(path) + 1) if path[:length] in lines), default=0)
+    return lines.get(path[:known], f"recipe {label}")
 
 
 def _forget_vllm_logprobs(tree: dict[str, Any], lines: dict[KeyPath, str], label: str) -> None:
@@ -216,7 +229,7 @@ def _forget_vllm_logprobs(tree: dict[str, Any], lines: dict[KeyPath, str], label
     if not isinstance(cache, dict) or not isinstance(asked := cache.get("vllm_logprobs"), bool):
         return
     if cache.get("use_vllm") and not asked:
-        where = lines.get(("cache", "vllm_logprobs"), f"recipe {label}")
+        where = _place(("cache", "vllm_logprobs"), lines, label)
         raise RecipeError(f"{where}: cache.vllm_logprobs: what vLLM draws has vLLM's log-probabilities; remove the key")
     del cache["vllm_logprobs"]
 
@@ -230,7 +243,7 @@ def _refuse_unknown_keys(kind: Any, value: Any, path: KeyPath, lines: dict[KeyPa
             if key not in hints:
                 near = difflib.get_close_matches(str(key), hints, n=1, cutoff=0.5)
                 hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(hints)}"
-                where = lines.get((*path, key), f"recipe {label}")
+                where = _place((*path, key), lines, label)
                 raise RecipeError(f"{where}: unknown key {key!r}; {hint}")
             _refuse_unknown_keys(hints[key], item, (*path, key), lines, label)
     elif isinstance(value, list):
@@ -249,8 +262,7 @@ def _type_error(error: msgspec.ValidationError, tree: Any, lines: dict[KeyPath, 
     """msgspec's message with the line of the key it speaks of."""
     message, _, place = str(error).partition(" - at `$")
     path: KeyPath = tuple(int(part) if part.isdecimal() else part for part in re.findall(r"\w+", place.rstrip("`")))
-    known = max((length for length in range(len(path) + 1) if path[:length] in lines), default=0)
-    where = lines.get(path[:known], f"recipe {label}")
+    where = _place(path, lines, label)
     key = ".".join(map(str, path)) or "the recipe"
     value = tree
     for part in path:

@@ -160,6 +160,15 @@ def test_bad_overrides_are_refused(minimal: Path, override: str, message: str) -
     assert message in str(caught.value)
 
 
+def test_a_mistake_in_a_value_that_was_set_is_not_put_on_a_line_of_the_file(minimal: Path) -> None:
+    with minimal.open("a") as file:
+        file.write("adapt:\n  kinds:\n    - single\n")
+    with pytest.raises(RecipeError, match=r"^--set adapt.kinds=\[solo\]: adapt.kinds.0: .*there are single"):
+        recipes.load(minimal, ["adapt.kinds=[solo]"])
+    with pytest.raises(RecipeError, match=r"^--set data.train=\[\{paht: x\}\]: unknown key 'paht'; did"):
+        recipes.load(minimal, ["data.train=[{paht: x}]"])
+
+
 @pytest.mark.parametrize("other", ["adapt.warmup_rows=5", "adapt.warmup=null", "adapt.sim_rl.steps=0"])
 def test_rows_of_the_warmup_may_be_skipped_where_some_can_be_left_or_none_are_needed(minimal: Path, other: str) -> None:
     assert recipes.load(minimal, ["adapt.warmup={}", "adapt.skip_warmup=true", other]).recipe.adapt.skip_warmup
