@@ -77,7 +77,7 @@ def build(
     reader = Reader(config, codec, seed=seed, find=find, known=known, progress=or_quiet(progress))
     work = _Build(config, reader, out, seed, find)
     sides = work.whole() if config.mix is None else work.mix()
-    _write(out, sides, reader.collected, known)
+    _write(out, sides, reader.collected, known, fingerprints(config, recipe_folder))
     return Dataset(out, len(sides.train), len(sides.heldout), len(sides.unlabelled))
 
 
@@ -291,7 +291,7 @@ def _requests_of(heldout: Sequence[Example]) -> KnownRequests:
     return KnownRequests(texts_of(heldout), shortest=SHORTEST_REQUEST)
 
 
-def _write(out: Path, sides: _Sides, collected: Collected, known: dict[str, Texts]) -> None:
+def _write(out: Path, sides: _Sides, collected: Collected, known: dict[str, Texts], files: dict[str, str]) -> None:
     written: dict[Side, list[Example]] = {"train": sides.train, "heldout": sides.heldout}
     if any(tally.side == "unlabelled" and tally.read for tally in collected.tallies):
         written["unlabelled"] = sides.unlabelled
@@ -302,7 +302,7 @@ def _write(out: Path, sides: _Sides, collected: Collected, known: dict[str, Text
     (out / "unlabelled.jsonl").unlink(missing_ok=True)
     if sides.unlabelled:
         write_prompts(out / "unlabelled.jsonl", sides.unlabelled)
-    summary = summarise(written, collected, split=sides.split, mix=sides.mix, known=known)
+    summary = summarise(written, collected, split=sides.split, mix=sides.mix, known=known, files=files)
     write_atomic(out / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -24,6 +24,7 @@ def summarise(
     split: Mapping[str, Any],
     mix: MixCounts | None,
     known: Mapping[str, Texts],
+    files: Mapping[str, str],
 ) -> dict[str, Any]:
     """The whole summary.
 
@@ -31,10 +32,12 @@ def summarise(
         sides: `train`, `heldout` and, where there are such prompts, `unlabelled`.
         known: name of each suite of `data.overlap_with` -> its texts; the rows are compared with it once more, so that
             the counts are a measurement and no promise.
+        files: name of each file and suite -> hash of its content: which rows these are, for whoever makes them again.
     """
     return {
         **{side: _side(side, examples, collected.tokens) for side, examples in sides.items()},
         "split": split,
+        "files": dict(files),
         "sources": [dataclasses.asdict(tally) for tally in collected.tallies],
         "mix": None if mix is None else dataclasses.asdict(mix),
         "overlap": overlap(

@@ -20,6 +20,7 @@ from star_edge.data.reading import find_file, source_name
 from star_edge.data.rows import read_examples
 from star_edge.data.split import called_tools
 from star_edge.errors import ArtifactError, DataError
+from star_edge.manifest import sha256_file
 
 SYNTH = SourceConfig(synth="own.yaml")
 
@@ -274,6 +275,7 @@ def test_summary_describes_both_sides(codec: ChatCodec, folder: Path) -> None:
     assert train["kinds"] == {"multiple": 36, "irrelevance": 12, "parallel": 6, "ask_missing": 6}
     assert train["tools_called"] == train["tools_offered"] == 3
     assert train["prompt_tokens"]["max"] == max(encoded.prompt_length for encoded in lengths)
+    assert summary_of(dataset)["files"] == {"own.yaml": sha256_file(folder / "own.yaml")}
 
 
 def test_kinds_that_rows_do_not_state_are_counted_on_both_sides(codec: ChatCodec, folder: Path) -> None:
