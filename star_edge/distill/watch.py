@@ -2,7 +2,8 @@
 
 The score is the share of rows answered right: the exact calls where calls are due, none where none is. Answers are
 greedy. Each score is a line of `watch.jsonl`; the last one says why training stopped early, if it did. The best
-trainable weights are in `watch.safetensors`, so that a resumed run knows them.
+trainable weights are in `watch-STEP.safetensors`. A run that is resumed behind a checkpoint needs the best of what the
+checkpoint knows, so those weights stay until a newer checkpoint knows better ones.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from star_edge.models.load import LoadedModel
 from star_edge.progress import Progress
 
 LOG = "watch.jsonl"
-BEST = "watch.safetensors"
 STEPS_TOGETHER = 5
 
 Prompts: TypeAlias = Sequence[tuple[str, str]]
@@ -87,6 +87,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if state.global_step and log.exists():
             lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
             self._history = [line for line in lines if line["step"] <= state.global_step]
+            if state.is_world_process_zero:  # steps behind the checkpoint are done again, and may come out otherwise
+                self._forget(lambda step: step > state.global_step)
         if not self._history and self._scores_start:
             self._score(state)
 
@@ -114,6 +116,12 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             if reason := self._collapse():
                 self._stop(control, reason)
 
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Forget what no resumed run will go back to."""
+        if state.is_world_process_zero and self._history:
+            best = self.best["step"]
+            self._forget(lambda step: step != best)
+
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Score the last step, and put the best weights back when they are others."""
         if not self._history or self._history[-1]["step"] != state.global_step:
@@ -123,7 +131,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             self._write_log()
         best = self.best
         if best["step"] != self._history[-1]["step"]:
-            restore(self._loaded.model, self._out / BEST)
+            restore(self._loaded.model, best_weights(self._out, best["step"]))
         kept = "the weights of step" if best["step"] else "the weights as they came, step"
         self._progress.line(
             f"  kept {kept} {best['step']}: dev score {best['score']:.1%}, best of {len(self._history)}"
@@ -135,7 +143,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if state.is_world_process_zero:
             line |= self._answered()
             if not self._history or line["score"] >= self.best["score"]:
-                keep(self._loaded.model, self._out / BEST)
+                keep(self._loaded.model, best_weights(self._out, state.global_step))
         told = [line]
         if dist.is_initialized():
             dist.broadcast_object_list(told)
@@ -177,6 +185,11 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._reason = reason
         self._progress.line(f"  stops early: {reason}")
 
+    def _forget(self, is_of_no_use: Callable[[int], bool]) -> None:
+        for path in self._out.glob("watch-*.safetensors"):
+            if is_of_no_use(int(path.stem.removeprefix("watch-"))):
+                path.unlink()
+
     def _write_log(self) -> None:
         with replacing(self._out / LOG) as passing:
             passing.write_text("".join(json.dumps(line) + "\n" for line in self._history), encoding="utf-8")
@@ -205,6 +218,11 @@ def even_slice(examples: Sequence[Example], count: int) -> list[Example]:
     """`count` examples at even distances, all when there are fewer."""
     count = min(count, len(examples))
     return [examples[place * len(examples) // count] for place in range(count)]
+
+
+def best_weights(folder: Path, step: int) -> Path:
+    """Where the trainable weights of a step are, if they were the best when it was scored."""
+    return folder / f"watch-{step}.safetensors"
 
 
 def keep(model: nn.Module, path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 from star_edge.contracts import Checkpoint, Example, Generation, WatchConfig
 from star_edge.distill import watch as module
 from star_edge.distill.training import run_to_end
-from star_edge.distill.watch import BEST, LOG, Watch, even_slice
+from star_edge.distill.watch import LOG, Watch, best_weights, even_slice
 from star_edge.errors import TrainingError
 from star_edge.models.load import load
 from star_edge.progress import or_quiet
@@ -170,7 +170,32 @@ def test_a_resumed_run_knows_the_best_before_it(watched, tmp_path):
     assert [line["step"] for line in map(json.loads, (tmp_path / LOG).read_text().splitlines())] == [0, 2, 4]
     assert again.best["step"] == 2
     assert level(model, before) == 2
-    assert (tmp_path / BEST).exists()
+    assert best_weights(tmp_path, 2).exists()
+
+
+def test_a_resumed_run_restores_the_weights_that_it_names_though_a_later_score_was_better(watched, tmp_path):
+    watch, model = watched([WRONG] * 4, [RIGHT] * 2 + [WRONG] * 2, [RIGHT] * 3 + [WRONG], max_drop=None)
+    control = SimpleNamespace(should_training_stop=False)
+    before = next(model.parameters()).detach().clone()
+    watch.on_train_begin(None, at(0), control)
+    for step in (2, 4):
+        with torch.no_grad():
+            next(model.parameters()).add_(2)
+        watch.on_step_end(None, at(step), control)
+        if step == 2:
+            watch.on_save(None, at(3), control)
+    again, model = watched([RIGHT] + [WRONG] * 3)
+    again.on_train_begin(None, at(3), control)  # and step 4 comes out worse than in the run that was killed
+    again.on_step_end(None, at(4), control)
+    again.on_train_end(None, at(4), control)
+    assert (again.best["step"], level(model, before)) == (2, 2)
+
+
+def test_the_weights_of_one_step_alone_stay_behind_a_checkpoint(watched, tmp_path):
+    watch, model = watched([WRONG] * 4, [RIGHT] + [WRONG] * 3, [RIGHT] * 4)
+    run(watch, model, until=4)
+    watch.on_save(None, at(4), None)
+    assert [path.name for path in tmp_path.glob("*.safetensors")] == ["watch-4.safetensors"]
 
 
 def test_a_reply_is_right_where_no_call_is_due(watched):
