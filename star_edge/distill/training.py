@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -93,6 +94,7 @@ def common_arguments(out: Path, *, device: str, seed: int, save_every: int, prec
         "use_cpu": device == "cpu",
         "bf16": device != "cpu" and uses_bfloat16(precision, device),
         "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # it would show such a loss as 0
         "save_strategy": "steps",
         "save_steps": save_every,
         "save_total_limit": 1,
@@ -220,8 +222,18 @@ class ReportSteps(TrainerCallback):  # type: ignore[misc]
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
     ) -> None:
-        """One line of the log file, and the bar's next place."""
-        if self._bar is None or logs is None or "loss" not in logs:
+        """One line of the log file, and the bar's next place.
+
+        Raises: TrainingError: weights are lost; in every process, before they are saved.
+        """
+        if logs is None or "loss" not in logs:
+            return
+        if lost := [name for name in ("loss", "grad_norm") if not math.isfinite(logs.get(name, 0.0))]:
+            raise TrainingError(
+                f"{self._what}: step {state.global_step}: {' and '.join(lost)} not finite; lower its lr, and run the "
+                "command again"
+            )
+        if self._bar is None:
             return
         metrics = {"lr" if name == "learning_rate" else name: value for name, value in logs.items()}
         with self._log.open("a", encoding="utf-8") as file:

@@ -458,6 +458,15 @@ def test_trained_tokens_learn_in_embedding_and_head(tiny_qwen2, tmp_path):
     assert (old - new).abs().sum(1).nonzero()[:, 0].tolist() == sorted(tags)
 
 
+def test_weights_that_are_lost_stop_the_run_before_they_are_saved(student, tmp_path):
+    with pytest.raises(TrainingError, match=r"^warmup: step \d: .*not finite; lower its lr"):
+        sft(student, tmp_path, lr=1e30, max_steps=6, save_every=1)
+    assert all(map(math.isfinite, losses(tmp_path)))
+    assert not (tmp_path / "adapter").exists()
+    for checkpoint in (tmp_path / "trainer").glob("checkpoint-*"):
+        assert all(weight.isfinite().all() for weight in load_file(checkpoint / "adapter_model.safetensors").values())
+
+
 def test_no_rows_are_refused(student, tmp_path):
     with pytest.raises(TrainingError, match="warmup: there is no row"):
         run_sft(OPTIMIZER, LORA, student, [], tmp_path, stage="warmup", device="cpu", seed=1)
