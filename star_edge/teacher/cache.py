@@ -109,7 +109,7 @@ def build(
         TeacherCacheError: `out` holds shards of another build, or cannot be written; or as `named_top_k` does.
     """
     progress = or_quiet(progress)
-    named = [[(e.id, hash_json(e.messages)) for e in rows] for rows in (examples, labelled)]
+    named = [[(e.id, hash_json([e.messages, e.tools])) for e in rows] for rows in (examples, labelled)]
     _claim(out, hash_json([SCHEMA, fingerprint, config.deciding(), seed, *named]))
     parts = _parts(examples, labelled, config)
     teacher = functools.cache(load)
