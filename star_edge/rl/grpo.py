@@ -8,7 +8,7 @@ first order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -31,11 +31,34 @@ from star_edge.rl.policy import PolicyAsItCame, token_logprobs
 
 try:
     from trl import GRPOTrainer
+    from trl.trainer.utils import RepeatSampler
 except ImportError as error:
     raise RuntimeMissing.for_extra("trl", "train") from error
 
 ROWS_SAMPLED_TOGETHER = 64
 Batch = dict[str, Tensor]
+
+
+class PromptOrder(RepeatSampler):  # type: ignore[misc]
+    """TRL's order of prompts, decided by the seed and the epoch: TRL's own goes on from the epoch before, which a
+    resumed run has not seen."""
+
+    @classmethod
+    def like(cls, sampler: RepeatSampler) -> PromptOrder:
+        """The same sampler, but for the order of later epochs."""
+        return cls(
+            sampler.data_source,
+            sampler.mini_repeat_count,
+            sampler.batch_size,
+            sampler.repeat_count,
+            sampler.shuffle,
+            sampler.seed,
+        )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by accelerate before every epoch."""
+        if self.shuffle:
+            self.generator.manual_seed(self.seed + epoch)
 
 
 class SimRlTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -223,9 +246,19 @@ class SimRlTrainer(GRPOTrainer):  # type: ignore[misc]
         parts = self.args.steps_per_generation
         if self._step % parts == 0 or self._buffered_inputs is None:
             batch = self._generate_and_score_completions(generation_batch)
-            self._buffered_inputs = split_rows(batch, parts, most_tokens=self._config.tokens_per_forward)
+            self._buffered_inputs = split_rows(
+                batch, parts, most_tokens=self._config.tokens_per_forward, longest=self._longest
+            )
         rows: Batch | None = self._buffered_inputs[self._step % parts]
         return rows
+
+    def _longest(self, lengths: Tensor) -> Tensor:
+        """The largest over all processes of each number."""
+        gathered: Tensor = self.accelerator.gather(lengths.to(self.accelerator.device)[None])
+        return gathered.amax(dim=0)
+
+    def _get_train_sampler(self, dataset: Any = None) -> RepeatSampler:
+        return PromptOrder.like(super()._get_train_sampler(dataset))
 
     def compute_loss(self, model: Any, inputs: Batch | None, **given: Any) -> Tensor:
         """TRL's loss of the part, weighed so that all rows of the step count the same; an empty part costs nothing."""
@@ -292,25 +325,48 @@ def rows_of(input_ids: Tensor, attention_mask: Tensor, completion_length: int) -
     ]
 
 
+def _as_long_as(batch: Batch, longest: Callable[[Tensor], Tensor]) -> list[Row]:
+    """Rows of other tokens, as long as the longest of all processes; neighbours share a prompt where these do."""
+    ids, mask = batch["prompt_ids"], batch["prompt_mask"]
+    is_new = ((ids != ids.roll(1, 0)) | (mask != mask.roll(1, 0))).any(dim=1)
+    is_new[0] = True
+    lengths = torch.stack([mask.sum(dim=1), batch["completion_mask"].sum(dim=1), is_new], dim=1)
+    rows: list[Row] = []
+    number = 0
+    for prompt, completion, starts in longest(lengths).tolist():
+        number += starts
+        rows.append(([number] * prompt, [0] * completion))
+    return rows
+
+
 def reordered(pieces: Sequence[Tensor], lengths: Sequence[int], order: Tensor) -> Tensor:
     """Values of rows of these lengths, one row behind the other, with the rows in another order."""
     rows = torch.split(torch.cat(list(pieces)), list(lengths))
     return torch.cat([rows[number] for number in order.tolist()])
 
 
-def split_rows(batch: Batch | None, parts: int, *, most_tokens: int | None = None) -> list[Batch | None]:
+def split_rows(
+    batch: Batch | None,
+    parts: int,
+    *,
+    most_tokens: int | None = None,
+    longest: Callable[[Tensor], Tensor] = lambda lengths: lengths,
+) -> list[Batch | None]:
     """Rows in `parts` runs, empty ones (None) first so that a device's last forward has rows.
 
     The runs are of like size, or as few as hold `most_tokens` tokens each; `parts` is the most there can be.
     `weight` makes the mean over a part's rows, divided by `parts`, add up to the mean over all rows.
+
+    Args:
+        longest: this process's lengths -> the largest of all processes. TRL gathers numbers in every forward, so all
+            must have rows in the same forwards, and as many.
     """
     if batch is None:
         return [None] * parts
     rows = len(batch["prompt_ids"])
     runs = [run.tolist() for run in torch.arange(rows).tensor_split(parts) if len(run)]
     if most_tokens is not None:
-        ids, counts = (torch.cat([batch[f"prompt_{of}"], batch[f"completion_{of}"]], dim=1) for of in ("ids", "mask"))
-        by_load = by_tokens(rows_of(ids, counts, batch["completion_ids"].shape[1]), range(rows), most_tokens)
+        by_load = by_tokens(_as_long_as(batch, longest), range(rows), most_tokens)
         runs = by_load if len(by_load) <= parts else runs
     split: list[Batch | None] = [None] * (parts - len(runs))
     for run in sorted(runs, key=len):

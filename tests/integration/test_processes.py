@@ -20,7 +20,7 @@ from star_edge.calls.template import HERMES
 SCRIPT = Path(__file__).with_name("train_on_processes.py")
 FSDP = Path(__file__).parents[2] / "recipes" / "qwen3-0.6b" / "fsdp.yaml"
 SUPERVISED = ("sft", "ckd-lora", "ckd-full")
-RL = ("rl-lora", "rl-full")
+RL = ("rl-lora", "rl-full", "rl-tokens")
 AGREED = ("watched", "budget", "rl-uneven")
 TOLERANCE = {"cpu": 1e-5, "cuda": 1e-3}
 ONE = [sys.executable]
@@ -125,7 +125,7 @@ def test_processes_stop_together_on_what_the_first_one_scores(two: Path) -> None
     assert first["steps"] == 2
     lines = [json.loads(line) for line in (two / "watched" / "watch.jsonl").read_text().splitlines()]
     assert [line["score"] for line in lines] == [0.5, 0.9, 0.1]
-    kept = load_file(two / "watched" / "watch.safetensors")
+    kept = load_file(two / "watched" / "watch-1.safetensors")
     saved = load_file(two / "watched" / "adapter" / "adapter_model.safetensors")
     assert all(torch.equal(saved[name.replace(".default", "")], weight) for name, weight in kept.items())
 

@@ -136,8 +136,25 @@ def said(policy: Any, prompts: list[list[int]], *, copies: int, **_: Any) -> lis
     return [[SimpleNamespace(ids=ids(prompt, copy)) for copy in range(copies)] for prompt in prompts]
 
 
+def said_at_length(policy: Any, prompts: list[list[int]], *, copies: int, **_: Any) -> list[list[Any]]:
+    """As `said`, a few tokens for some prompts and dozens for others."""
+
+    def ids(prompt: list[int], copy: int) -> tuple[int, ...]:
+        length = 2 + copy + 30 * (sum(prompt) % 2)
+        return (*(3 + (sum(prompt) * 7 + copy * 31 + place) % 700 for place in range(length)), 2)
+
+    return [[SimpleNamespace(ids=ids(prompt, copy)) for copy in range(copies)] for prompt in prompts]
+
+
 def rl(
-    student: Checkpoint, out: Path, device: str, *, tuning: TuningConfig, reward: Any = by_text, draws: Any = None
+    student: Checkpoint,
+    out: Path,
+    device: str,
+    *,
+    tuning: TuningConfig,
+    reward: Any = by_text,
+    draws: Any = None,
+    tokens_per_forward: int | None = None,
 ) -> None:
     from star_edge.rl import grpo, trainer
 
@@ -146,8 +163,9 @@ def rl(
     trainer.trl_reward = lambda kind: reward  # type: ignore[assignment]
     grpo.sample = draws or usual
     config = SimRlConfig(
-        steps=2, prompts_per_step=4, rollouts=4, lr=1e-3, max_new_tokens=6, rows_per_forward=4, precision="float32"
-    )
+        steps=2, prompts_per_step=4, rollouts=4, lr=1e-3, max_new_tokens=6, rows_per_forward=4, precision="float32",
+        tokens_per_forward=tokens_per_forward,
+    )  # fmt: skip
     trainer.run_sim_rl(config, tuning, student, examples(8), out, stage="sim-rl", device=device, seed=1)
     grpo.sample = usual
 
@@ -160,6 +178,7 @@ TASKS: dict[str, Callable[[Checkpoint, Path, str], None]] = {
     "budget": budget,
     "rl-lora": partial(rl, tuning=LORA, draws=said),
     "rl-full": partial(rl, tuning=FULL, draws=said),
+    "rl-tokens": partial(rl, tuning=LORA, draws=said_at_length, tokens_per_forward=120),
     "rl-uneven": partial(rl, tuning=LORA, reward=fewer_in_the_second),
 }
 

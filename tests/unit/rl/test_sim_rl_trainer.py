@@ -278,23 +278,55 @@ def test_a_step_filled_by_tokens_is_the_same_step(student, examples, tmp_path, r
 @pytest.mark.slow
 @pytest.mark.parametrize("tuning", [LORA, FULL], ids=["lora", "full"])
 def test_a_run_cut_short_ends_as_if_it_had_not_been(student, examples, tmp_path, rewards, tuning, monkeypatch):
-    whole = run(student, examples, tmp_path / "whole", tuning=tuning)
+    whole = run(student, examples, tmp_path / "whole", tuning=tuning, steps=4)  # two epochs
     real = module.SimRlTrainer.compute_loss
 
-    def dies_in_step_two(self, *args, **given):
-        if self.state.global_step == 1:
+    def dies_in_step_four(self, *args, **given):
+        if self.state.global_step == 3:
             raise KeyboardInterrupt
         return real(self, *args, **given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.SimRlTrainer, "compute_loss", dies_in_step_two)
+        patch.setattr(module.SimRlTrainer, "compute_loss", dies_in_step_four)
         with pytest.raises(KeyboardInterrupt):
-            run(student, examples, tmp_path / "cut", tuning=tuning)
-    resumed = run(student, examples, tmp_path / "cut", tuning=tuning)
+            run(student, examples, tmp_path / "cut", tuning=tuning, steps=4)
+    resumed = run(student, examples, tmp_path / "cut", tuning=tuning, steps=4)
     assert [step["reward"] for step in log(tmp_path / "cut")] == [step["reward"] for step in log(tmp_path / "whole")]
     expected = weights(whole)
     for name, tensor in weights(resumed).items():
         torch.testing.assert_close(tensor, expected[name])
+
+
+def test_the_order_of_prompts_depends_on_the_seed_and_the_epoch_alone():
+    whole, late = (
+        grpo.PromptOrder.like(grpo.RepeatSampler(range(9), mini_repeat_count=2, batch_size=3, repeat_count=2, seed=5))
+        for _ in range(2)
+    )
+    epochs = []
+    for epoch in range(3):
+        whole.set_epoch(epoch)
+        epochs.append(list(whole))
+    late.set_epoch(2)
+    assert list(late) == epochs[2]
+    assert all(sorted(set(epoch)) == list(range(9)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+
+
+def test_forwards_are_as_full_as_the_fullest_process_allows():
+    batch = {
+        "prompt_ids": torch.tensor([[7, 7]] * 4 + [[8, 8]] * 2),
+        "prompt_mask": torch.ones(6, 2).long(),
+        "completion_ids": torch.ones(6, 2).long(),
+        "completion_mask": torch.ones(6, 2).long(),
+    }
+    split = grpo.split_rows(batch, 6, most_tokens=10)
+    assert [len(part["prompt_ids"]) for part in split if part is not None] == [2, 4]  # 2 + 2 * 2 and 2 + 4 * 2 tokens
+
+    def longer_elsewhere(lengths):
+        return lengths.clone().index_put_((torch.tensor([0, 1, 2, 3]), torch.tensor([1])), torch.tensor(4))
+
+    split = grpo.split_rows(batch, 6, most_tokens=10, longest=longer_elsewhere)
+    assert [len(part["prompt_ids"]) for part in split if part is not None] == [2, 2, 2]
 
 
 def test_training_stops_when_its_minutes_are_spent(student, examples, tmp_path, rewards):
@@ -310,7 +342,7 @@ def test_a_watched_policy_is_the_best_that_was_scored(student, examples, tmp_pat
         CONFIG, LORA, student, examples, tmp_path, stage="sim-rl", device="cpu", seed=1,
         watch=lambda loaded, out: Watch(config, examples, or_quiet(None), loaded, out),
     )  # fmt: skip
-    kept = load_file(tmp_path / "watch.safetensors")
+    kept = load_file(tmp_path / "watch-1.safetensors")
     adapter = load_file(result.folder / "adapter_model.safetensors")
     assert kept
     assert all(torch.equal(adapter[name.replace(".default", "")], weight) for name, weight in kept.items())
