@@ -153,24 +153,33 @@ def write_results(
         force: write over results that are there.
     Returns: what was written.
     Raises: RuntimeMissing: plots are wanted and matplotlib is not installed; nothing is written then.
-        ArtifactError: results are there, or a stage has logged nothing that is drawn.
+        ArtifactError: `out` does not end with .json, one of the files is there, or a stage has logged nothing that is
+            drawn; nothing is written then.
     """
-    if out.exists() and not force:
-        raise ArtifactError(f"{out}: is there already; choose another --out, or --force")
-    written = [out, out.with_suffix(".md")]
-    pictures = []
+    if out.suffix != ".json":
+        raise ArtifactError(f"{out}: the page and the plots take this name with other endings; end --out with .json")
+    page, pictures = out.with_suffix(".md"), _pictures(out, curves) if plots else []
+    for path in (out, page, *pictures):
+        if path.exists() and not force:
+            raise ArtifactError(f"{path}: is there already; choose another --out, or --force")
     if plots:
-        new_figure(1, 1)  # refuses before anything is written
-        drawn = {name: _drawn(Path(folder), text) for text in curves for name, _, folder in [text.partition("=")]}
-        pictures = [out.with_name(f"{out.stem}-stages.png")]
-        plot_rows(results.rows, pictures[0])
-        if drawn:
-            pictures.append(out.with_name(f"{out.stem}-curves.png"))
-            plot_curves(drawn, pictures[1])
+        _draw(results, curves, pictures)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(written[1], results_markdown(results, [path.name for path in pictures]))
+    write_atomic(page, results_markdown(results, [path.name for path in pictures]))
     write_atomic(out, json.dumps(results_json(results), indent=1, ensure_ascii=False) + "\n")
-    return [*written, *pictures]
+    return [out, page, *pictures]
+
+
+def _pictures(out: Path, curves: Sequence[str]) -> list[Path]:
+    return [out.with_name(f"{out.stem}-{name}.png") for name in ("stages", *(["curves"] if curves else []))]
+
+
+def _draw(results: Results, curves: Sequence[str], pictures: Sequence[Path]) -> None:
+    new_figure(1, 1)  # refuses before anything is written
+    drawn = {name: _drawn(Path(folder), text) for text in curves for name, _, folder in [text.partition("=")]}
+    plot_rows(results.rows, pictures[0])
+    if drawn:
+        plot_curves(drawn, pictures[1])
 
 
 def _drawn(stage: Path, text: str) -> dict[str, Points]:

@@ -122,6 +122,26 @@ def test_plots_are_drawn_beside_the_file_and_named_in_the_page(run: Path) -> Non
     assert invoke(*rows(run), "--force", "--json", "--out", "tiny.json").exit_code == 0
 
 
+@pytest.mark.parametrize("there", ["tiny.md", "tiny-stages.png", "tiny-curves.png"])
+def test_a_page_or_picture_that_is_there_is_not_written_over(there: str, run: Path) -> None:
+    pytest.importorskip("matplotlib")
+    Path(there).write_text("mine")
+    asked = (*rows(run), "--curves", f"star={run}/sim-rl", "--out", "tiny.json")
+    refused = invoke(*asked)
+    assert (refused.exit_code, Path(there).read_text()) == (1, "mine")
+    assert refused.stderr == f"Error: {there}: is there already; choose another --out, or --force\n"
+    assert {path.name for path in Path().glob("tiny*")} == {there, "tiny_bfcl.whl"}
+    assert invoke(*asked, "--force").exit_code == 0
+    assert Path(there).read_bytes() != b"mine"
+
+
+def test_a_name_that_the_page_would_take_is_refused(run: Path) -> None:
+    refused = invoke(*rows(run), "--no-plots", "--out", "tiny.md")
+    assert refused.exit_code == 1
+    assert "tiny.md: the page and the plots take this name with other endings; end --out with .json" in refused.stderr
+    assert not Path("tiny.md").exists()
+
+
 def test_without_matplotlib_nothing_is_written(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     done = invoke(*rows(run), "--out", "tiny.json")
