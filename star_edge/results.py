@@ -36,7 +36,7 @@ def collect(name: str, rows: Sequence[str], *, command: str) -> Results:
     names = [row_name for row_name, _, _ in named]
     if twice := next((found for found in names if names.count(found) > 1), None):
         raise EvaluationError(f"row {twice!r} stands twice; give each its own name")
-    scores = [read_json(folder / SCORES) for _, folder, _ in named]
+    scores = [_read_scores(folder / SCORES) for _, folder, _ in named]
     _refuse_other_cases(names, scores)
     found = [_row(row_name, value, origin) for (row_name, _, origin), value in zip(named, scores, strict=True)]
     return Results(
@@ -66,6 +66,17 @@ def _split(row: str) -> tuple[str, Path, tuple[Path, str] | None]:
     if len(parents) > 2 and parents[1].name == "evaluate" and (parents[2] / engine.RESOLVED).is_file():
         return name, path, (parents[2], parents[0].name)
     return name, path, None
+
+
+def _read_scores(path: Path) -> dict[str, Any]:
+    """What an evaluation found.
+
+    Raises: ArtifactError: missing, damaged, or not an evaluation's.
+    """
+    value = read_json(path)
+    if missing := [key for key in ("suite", "version", "cases", "scores") if key not in value]:
+        raise ArtifactError(f"{path}: has no {', '.join(missing)}; evaluate the checkpoint again")
+    return value
 
 
 def _refuse_other_cases(names: Sequence[str], scores: Sequence[Mapping[str, Any]]) -> None:

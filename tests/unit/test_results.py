@@ -157,6 +157,7 @@ def test_without_matplotlib_nothing_is_written(run: Path, monkeypatch: pytest.Mo
         (["a=nowhere"], "scores.json: no such file"),
         (["a={base}", "a={base}"], "row 'a' stands twice"),
         (["a={base}", "b=part"], "row 'b': 9 cases of bfcl, where 130 of bfcl are due"),
+        (["a=damaged"], "damaged/scores.json: has no version, scores; evaluate the checkpoint again"),
         (["a=rows"], "row 'a': 130 cases of rows.jsonl, where 130 of bfcl are due"),
         (["a={base}@runs/tiny/export"], "runs/tiny/export is no stage of a run; give RUN/base|"),
         (["a={base}@nowhere/ckd"], "nowhere/ckd is no stage of a run"),
@@ -168,6 +169,8 @@ def test_what_cannot_be_collected_is_one_line(arguments: list[str], message: str
     pytest.importorskip("matplotlib")
     write_evaluation(Path("part"), wrong=0, cases=9)
     write_evaluation(Path("rows"), wrong=0, suite="rows.jsonl")
+    Path("damaged").mkdir()
+    Path("damaged/scores.json").write_text('{"suite": "bfcl", "cases": 130}')
     done = invoke(*(text.format(base=run / "evaluate/base/bfcl") for text in arguments), "--out", "tiny.json")
     assert done.exit_code == 1, done.output
     assert message in done.stderr
