@@ -103,6 +103,7 @@ def parses(words: list[str]) -> bool:
         (["distill", "quickstart", "--set", "distil.objective=ce"], 1, "unknown key 'distil'; did you mean 'distill'?"),
         (["distill", "{recipe}"], 1, "Error: ./nowhere: not found; give a folder, a .gguf file"),
         (["distill", "quickstart", "--until", "soon", "--out", "{new}"], 2, "'soon' is no stage"),
+        (["distill", "quickstart", "--until", "soon", "--dry-run"], 2, "'soon' is no stage; there are: base, data"),
         (["distill"], 2, "Missing argument 'RECIPE'"),
         (["report", "{folder}"], 2, "is not a run of star-edge"),
         (["parity", "{folder}"], 1, "report.json: no such file"),
