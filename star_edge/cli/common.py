@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -87,6 +87,11 @@ def set_option(command: Command) -> Command:
         metavar="KEY=VALUE",
         help="Override a recipe value, for example --set validate.cases=200. Repeatable.",
     )(command)
+
+
+def set_words(overrides: Sequence[str]) -> list[str]:
+    """The `--set` options of a command line, as words."""
+    return [word for override in overrides for word in ("--set", override)]
 
 
 def base_option(command: Command) -> Command:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from star_edge.cli.common import echo_json, json_option, out_option, prepare_process, set_option, verbose_option
+from star_edge.cli.common import (
+    echo_json,
+    json_option,
+    out_option,
+    prepare_process,
+    set_option,
+    set_words,
+    verbose_option,
+)
 
 if TYPE_CHECKING:
     from star_edge.engine import Stage
@@ -59,8 +67,7 @@ def distill(
     if dry_run:
         _print_plan(loaded, folder, until, take_from, as_json)
         return
-    words = ["star-edge", "distill", str(loaded.path), *(word for value in overrides for word in ("--set", value))]
-    command = shlex.join([*words, "--out", str(folder)])
+    command = shlex.join(["star-edge", "distill", str(loaded.path), *set_words(overrides), "--out", str(folder)])
     _run(loaded, folder, until, force, take_from, command, as_json)
 
 
