@@ -10,6 +10,7 @@ from typing import Any
 from star_edge.alone import alone
 from star_edge.contracts import Bundle, Checkpoint, Example, Generation, Latency, ValidateConfig
 from star_edge.data.chat import ChatCodec
+from star_edge.environment import versions
 from star_edge.errors import DataError
 from star_edge.evaluate.scores import CaseVerdict, accuracy, judge
 from star_edge.manifest import LOCK, plain, write_atomic
@@ -78,6 +79,7 @@ def validate_run(
         "exact_calls": table.exact_calls,
         "parity": parity,
         "machine": machine.facts(),
+        "versions": versions(),
     }
     write_atomic(out / RESULTS, json.dumps(plain(results), indent=1, ensure_ascii=False) + "\n")
     return {"cases": len(examples), "labels": [row.label for row in table.rows]}

@@ -13,6 +13,7 @@ from tiny_runs import write_tiny_recipe
 from star_edge import engine, manifest, recipe
 from star_edge.cli import main
 from star_edge.contracts import Accuracy, GateConfig, Latency, Rate, TokenDifference
+from star_edge.environment import versions
 from star_edge.errors import ArtifactError
 from star_edge.report.rows import ParityRow, Row
 from star_edge.summary import _differences, _gates
@@ -85,3 +86,17 @@ def test_a_rewritten_report_names_the_very_command(run: Path) -> None:
     assert json.loads((run / "report.json").read_text())["command"] == command
     assert f"`{command}`" in (run / "report.md").read_text()
     assert result.stderr.startswith(f"next: star-edge parity '{run}' ")
+
+
+def test_a_report_names_the_versions_that_were_measured_with(run: Path) -> None:
+    path = run / "validate" / "results.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "versions": {"torch": "0.0.1"}}))
+    assert CliRunner().invoke(main, ["report", str(run)]).exit_code == 0
+    assert json.loads((run / "report.json").read_text())["versions"] == {"torch": "0.0.1"}
+    assert "- torch: 0.0.1" in (run / "report.md").read_text()
+
+
+def test_where_none_were_noted_they_are_todays_but_for_the_machines(run: Path) -> None:
+    assert CliRunner().invoke(main, ["report", str(run)]).exit_code == 0
+    assert json.loads((run / "report.json").read_text())["versions"] == versions()
+    assert "- onnxruntime: 1.2.3" in (run / "report.md").read_text()

@@ -10,6 +10,7 @@ from filelock import FileLock
 from tiny_bundles import requests
 
 from star_edge.contracts import Bundle, Checkpoint, ValidateConfig
+from star_edge.environment import versions
 from star_edge.errors import ArtifactError
 from star_edge.parity.validation import RESULTS, validate_bundle, validate_run
 
@@ -35,6 +36,7 @@ def test_file_of_other_weights_is_scored_and_its_differences_listed(
     results = json.loads((out / RESULTS).read_text())
     assert details == {"cases": 3, "labels": ["student", "gguf F16", "gguf F16"]}
     assert results["exact_calls"]["student"] == [False, False, False]
+    assert results["versions"] == versions()
     right, other = results["parity"]
     assert (right["agreement"], right["differences"]) == (1.0, [])
     assert len(other["differences"]) == 3
