@@ -135,6 +135,13 @@ def test_a_page_or_picture_that_is_there_is_not_written_over(there: str, run: Pa
     assert Path(there).read_bytes() != b"mine"
 
 
+def test_curves_without_plots_are_refused(run: Path) -> None:
+    refused = invoke(*rows(run), "--no-plots", "--curves", f"star={run}/sim-rl", "--out", "tiny.json")
+    assert refused.exit_code == 2
+    assert "--curves asks for a plot, and --no-plots for none; leave out one of them" in refused.stderr
+    assert not Path("tiny.json").exists()
+
+
 def test_a_name_that_the_page_would_take_is_refused(run: Path) -> None:
     refused = invoke(*rows(run), "--no-plots", "--out", "tiny.md")
     assert refused.exit_code == 1
