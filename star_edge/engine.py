@@ -9,7 +9,6 @@ for the rest.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 import time
@@ -426,10 +425,16 @@ def _wait(is_so: Callable[[], bool]) -> None:
 
 
 def stage_seconds(stages: Sequence[Stage], folder: Path) -> dict[str, float]:
-    """Seconds that each finished stage took, from the manifests."""
+    """Seconds that each finished stage took, from the manifests.
+
+    Raises: ArtifactError: a manifest is damaged.
+    """
     found = {}
     for stage in stages:
         path = folder / stage.name / manifest.MANIFEST
         if path.exists():
-            found[stage.name] = float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
+            seconds = manifest.read_json(path).get("seconds")
+            if not isinstance(seconds, (int, float)):
+                raise ArtifactError(f"{path}: says no seconds; remove the folder and run the command again")
+            found[stage.name] = float(seconds)
     return found

@@ -28,6 +28,7 @@ from star_edge.manifest import hash_json, plain
 from star_edge.recipe_values import check_values
 
 KeyPath = tuple[Any, ...]  # keys of mappings (str) and positions in lists (int)
+ENDLESS = "an anchor holds itself, or values nest too deeply; write the values out"
 YAML_BLIND_FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
@@ -151,14 +152,16 @@ def _read_yaml(path: Path, label: str) -> tuple[dict[str, Any], dict[KeyPath, st
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         tree = yaml.safe_load(text)
+        if not isinstance(tree, dict) or node is None:
+            raise RecipeError(f"recipe {label}: expected keys and values; see `star-edge recipes show quickstart`")
+        return _unshared(tree), dict(_line_numbers(node, (), label))
+    except RecursionError:
+        raise RecipeError(f"recipe {label}: {ENDLESS}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "not YAML"
         raise RecipeError(f"recipe {label}{where}: {problem}; check indentation and quotes there") from None
-    if not isinstance(tree, dict) or node is None:
-        raise RecipeError(f"recipe {label}: expected keys and values; see `star-edge recipes show quickstart`")
-    return _unshared(tree), dict(_line_numbers(node, (), label))
 
 
 def _unshared(value: Any) -> Any:
@@ -191,7 +194,9 @@ def _apply(tree: dict[str, Any], override: str, lines: dict[KeyPath, str]) -> No
     if not equals or not dotted:
         raise RecipeError(f"--set {override}: expected key=value, for example --set distill.optimizer.lr=2.0e-6")
     try:
-        value = yaml.safe_load(text)
+        value = _unshared(yaml.safe_load(text))
+    except RecursionError:
+        raise RecipeError(f"--set {override}: {ENDLESS}") from None
     except yaml.YAMLError:
         value = text
     path: KeyPath = tuple(int(part) if part.isdecimal() else part for part in dotted.split("."))

@@ -36,7 +36,7 @@ def collect(name: str, rows: Sequence[str], *, command: str) -> Results:
     names = [row_name for row_name, _, _ in named]
     if twice := next((found for found in names if names.count(found) > 1), None):
         raise EvaluationError(f"row {twice!r} stands twice; give each its own name")
-    scores = [read_json(folder / SCORES) for _, folder, _ in named]
+    scores = [_read_scores(folder / SCORES) for _, folder, _ in named]
     _refuse_other_cases(names, scores)
     found = [_row(row_name, value, origin) for (row_name, _, origin), value in zip(named, scores, strict=True)]
     return Results(
@@ -66,6 +66,17 @@ def _split(row: str) -> tuple[str, Path, tuple[Path, str] | None]:
     if len(parents) > 2 and parents[1].name == "evaluate" and (parents[2] / engine.RESOLVED).is_file():
         return name, path, (parents[2], parents[0].name)
     return name, path, None
+
+
+def _read_scores(path: Path) -> dict[str, Any]:
+    """What an evaluation found.
+
+    Raises: ArtifactError: missing, damaged, or not an evaluation's.
+    """
+    value = read_json(path)
+    if missing := [key for key in ("suite", "version", "cases", "scores") if key not in value]:
+        raise ArtifactError(f"{path}: has no {', '.join(missing)}; evaluate the checkpoint again")
+    return value
 
 
 def _refuse_other_cases(names: Sequence[str], scores: Sequence[Mapping[str, Any]]) -> None:
@@ -153,24 +164,33 @@ def write_results(
         force: write over results that are there.
     Returns: what was written.
     Raises: RuntimeMissing: plots are wanted and matplotlib is not installed; nothing is written then.
-        ArtifactError: results are there, or a stage has logged nothing that is drawn.
+        ArtifactError: `out` does not end with .json, one of the files is there, or a stage has logged nothing that is
+            drawn; nothing is written then.
     """
-    if out.exists() and not force:
-        raise ArtifactError(f"{out}: is there already; choose another --out, or --force")
-    written = [out, out.with_suffix(".md")]
-    pictures = []
+    if out.suffix != ".json":
+        raise ArtifactError(f"{out}: the page and the plots take this name with other endings; end --out with .json")
+    page, pictures = out.with_suffix(".md"), _pictures(out, curves) if plots else []
+    for path in (out, page, *pictures):
+        if path.exists() and not force:
+            raise ArtifactError(f"{path}: is there already; choose another --out, or --force")
     if plots:
-        new_figure(1, 1)  # refuses before anything is written
-        drawn = {name: _drawn(Path(folder), text) for text in curves for name, _, folder in [text.partition("=")]}
-        pictures = [out.with_name(f"{out.stem}-stages.png")]
-        plot_rows(results.rows, pictures[0])
-        if drawn:
-            pictures.append(out.with_name(f"{out.stem}-curves.png"))
-            plot_curves(drawn, pictures[1])
+        _draw(results, curves, pictures)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(written[1], results_markdown(results, [path.name for path in pictures]))
+    write_atomic(page, results_markdown(results, [path.name for path in pictures]))
     write_atomic(out, json.dumps(results_json(results), indent=1, ensure_ascii=False) + "\n")
-    return [*written, *pictures]
+    return [out, page, *pictures]
+
+
+def _pictures(out: Path, curves: Sequence[str]) -> list[Path]:
+    return [out.with_name(f"{out.stem}-{name}.png") for name in ("stages", *(["curves"] if curves else []))]
+
+
+def _draw(results: Results, curves: Sequence[str], pictures: Sequence[Path]) -> None:
+    new_figure(1, 1)  # refuses before anything is written
+    drawn = {name: _drawn(Path(folder), text) for text in curves for name, _, folder in [text.partition("=")]}
+    plot_rows(results.rows, pictures[0])
+    if drawn:
+        plot_curves(drawn, pictures[1])
 
 
 def _drawn(stage: Path, text: str) -> dict[str, Points]:

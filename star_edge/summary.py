@@ -64,7 +64,7 @@ def summarise(recipe: Recipe, folder: Path, *, command: str) -> Summary:
         differences=tuple(_differences(rows, results)),
         stages=tuple(StageTime(name, seconds / 60) for name, seconds in pipeline.stage_seconds(folder).items()),
         machine=results["machine"],
-        versions=versions(),
+        versions=results.get("versions") or versions(),  # an earlier star-edge did not note what it measured with
         evaluations=tuple(_evaluations(folder)),
     )
     json_path, md_path = write_report(folder, report)

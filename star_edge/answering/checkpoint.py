@@ -85,6 +85,7 @@ def choose_backend(found: FoundCheckpoint, config: AnswerConfig) -> tuple[Backen
                 f"{found.path}: an exported file runs on its own runtime; give --backend file, or the checkpoint it "
                 "was exported from"
             )
+        _check_file_options(found, config)
         return "file", "cpu"
     if config.backend == "file":
         if found.kind != "gguf":
@@ -92,12 +93,26 @@ def choose_backend(found: FoundCheckpoint, config: AnswerConfig) -> tuple[Backen
                 f"{found.path}: no bundle and no .gguf file, which is what --backend file runs; `star-edge export` "
                 "makes bundles"
             )
+        _check_file_options(found, config)
         return "file", "cpu"
     device = _device(config)
     if config.backend != "auto":
         return config.backend, device
     has_vllm = device == "cuda" and importlib.util.find_spec("vllm") is not None
     return ("vllm" if has_vllm else "transformers"), device
+
+
+def _check_file_options(found: FoundCheckpoint, config: AnswerConfig) -> None:
+    """Raises: EvaluationError: an option that would change nothing for a file on its own runtime."""
+    given = {
+        "--device cuda": config.device == "cuda",
+        "--revision": config.revision is not None,
+        "--vllm-memory-share": config.vllm_memory_share != AnswerConfig().vllm_memory_share,
+    }
+    if needless := [option for option, is_given in given.items() if is_given]:
+        raise EvaluationError(
+            f"{found.path}: --backend file runs a file as it is, on the CPU; leave {' and '.join(needless)} out"
+        )
 
 
 def _check_plain_text(found: FoundCheckpoint, config: AnswerConfig) -> None:

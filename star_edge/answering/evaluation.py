@@ -16,14 +16,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from star_edge import __version__
+from star_edge.alone import alone
 from star_edge.answering.backend import AnswerConfig, Backend, BackendKind
 from star_edge.answering.checkpoint import FoundCheckpoint, choose_backend, find_checkpoint, plain_folder
 from star_edge.calls.template import HERMES, render
 from star_edge.environment import versions
-from star_edge.errors import ArtifactError
 from star_edge.evaluate.outputs import OutputFile, answer_of
 from star_edge.evaluate.suites import Suite, SuiteScores
 from star_edge.manifest import LOCK, hash_json, plain, write_atomic
@@ -85,15 +83,11 @@ def evaluate_suites(
 def _evaluate_suite(
     make: _Maker, opened: Callable[[], Backend], suite: Suite, out: Path, force: bool, progress: Progress
 ) -> Evaluation:
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(out / LOCK, timeout=0):
-            file = OutputFile(out / OUTPUTS, make.key(suite), prompts=_prompt_hashes(suite), force=force)
-            with closing(file):
-                seconds = _answer_missing(opened, suite, file, make.config.max_new_tokens, progress)
-            return _score(make, suite, file, out, seconds, progress)
-    except Timeout:
-        raise ArtifactError(f"{out}: another star-edge is working there; wait for it to end") from None
+    with alone(out, out / LOCK):
+        file = OutputFile(out / OUTPUTS, make.key(suite), prompts=_prompt_hashes(suite), force=force)
+        with closing(file):
+            seconds = _answer_missing(opened, suite, file, make.config.max_new_tokens, progress)
+        return _score(make, suite, file, out, seconds, progress)
 
 
 def default_out(checkpoint: str, suite: str) -> Path:

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from filelock import FileLock, Timeout
-
+from star_edge.alone import alone
 from star_edge.answering.backend import AnswerConfig
 from star_edge.answering.checkpoint import FoundCheckpoint, choose_backend, find_checkpoint, plain_folder
 from star_edge.contracts import Checkpoint, Example, Generation
@@ -120,17 +119,11 @@ def drawing(
     kind, device = choose_backend(found, AnswerConfig(backend=config.backend, device=config.device))
     if kind == "file":
         raise EvaluationError(f"{found.path}: a bundle is not sampled from; give the checkpoint it was exported from")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out.with_suffix(".samples.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ArtifactError(f"{out}: another star-edge is working there; wait for it to end") from None
-    try:
-        with closing(Drawing(found, kind == "vllm", device, config, out, force, or_quiet(progress))) as opened:
-            yield opened
-    finally:
-        lock.release()
+    with (
+        alone(out, out.with_suffix(".samples.lock")),
+        closing(Drawing(found, kind == "vllm", device, config, out, force, or_quiet(progress))) as opened,
+    ):
+        yield opened
 
 
 @dataclass

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,10 +29,19 @@ class StarEdgeGroup(click.Group):
             click.echo("Stopped. The same command goes on from what is finished.", err=True)
             ctx.exit(130)
         except Exception as error:
-            if not _is_full_disk(error):
+            if (line := _file_problem(error)) is None:
                 raise
-            place = getattr(error, "filename", None) or "the disk"
-            _fail(ctx, f"{place}: no space left; free some and run the same command again, it goes on", 1, error)
+            _fail(ctx, line, 1, error)
+
+
+def _file_problem(error: Exception) -> str | None:
+    """What the system refused to do with a file, in one line; None for any other error, a closed pipe among them."""
+    place = getattr(error, "filename", None)
+    if _is_full_disk(error):
+        return f"{place or 'the disk'}: no space left; free some and run the same command again, it goes on"
+    if isinstance(error, OSError) and place is not None:
+        return f"{place}: cannot be read or written ({error.strerror}); mend that, or choose another path"
+    return None
 
 
 def _is_full_disk(error: Exception) -> bool:
@@ -78,6 +87,11 @@ def set_option(command: Command) -> Command:
         metavar="KEY=VALUE",
         help="Override a recipe value, for example --set validate.cases=200. Repeatable.",
     )(command)
+
+
+def set_words(overrides: Sequence[str]) -> list[str]:
+    """The `--set` options of a command line, as words."""
+    return [word for override in overrides for word in ("--set", override)]
 
 
 def base_option(command: Command) -> Command:

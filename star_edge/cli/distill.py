@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from star_edge.cli.common import echo_json, json_option, out_option, prepare_process, set_option, verbose_option
+from star_edge.cli.common import (
+    echo_json,
+    json_option,
+    out_option,
+    prepare_process,
+    set_option,
+    set_words,
+    verbose_option,
+)
 
 if TYPE_CHECKING:
+    from star_edge.engine import Stage
     from star_edge.recipe import LoadedRecipe
 
 
@@ -52,14 +61,23 @@ def distill(
     """
     from star_edge import recipe as recipes
 
+    _check_stage(until)
     loaded = recipes.load(recipes.find(recipe), overrides)
     folder = out or Path("runs") / loaded.recipe.name
     if dry_run:
         _print_plan(loaded, folder, until, take_from, as_json)
         return
-    words = ["star-edge", "distill", str(loaded.path), *(word for value in overrides for word in ("--set", value))]
-    command = shlex.join([*words, "--out", str(folder)])
+    command = shlex.join(["star-edge", "distill", str(loaded.path), *set_words(overrides), "--out", str(folder)])
     _run(loaded, folder, until, force, take_from, command, as_json)
+
+
+def _check_stage(name: str | None) -> None:
+    from star_edge import pipeline
+
+    if name is not None and name not in pipeline.STAGE_NAMES:
+        raise click.BadParameter(
+            f"{name!r} is no stage; there are: {', '.join(pipeline.STAGE_NAMES)}", param_hint="--until"
+        )
 
 
 def _print_plan(loaded: LoadedRecipe, folder: Path, until: str | None, take_from: Path | None, as_json: bool) -> None:
@@ -70,19 +88,34 @@ def _print_plan(loaded: LoadedRecipe, folder: Path, until: str | None, take_from
     planned = pipeline.plan(loaded, folder, until=until, take_from=take_from)
     if line := engine.first_not_taken(planned, take_from):
         click.echo(line, err=True)
-    stages = [{"stage": item.stage.name, "state": item.state, "what": item.stage.what} for item in planned]
+    lost = engine.lost_stages(planned, folder)
+    stages = [
+        {
+            "stage": item.stage.name,
+            "state": item.state,
+            "what": item.stage.what,
+            "does_nothing": _does_nothing(item.stage, loaded),
+        }
+        for item in planned
+    ]
     if as_json:
-        echo_json({"folder": str(folder), "stages": stages, "recipe": plain(loaded.recipe)})
+        echo_json({"folder": str(folder), "stages": stages, "needs_force": lost, "recipe": plain(loaded.recipe)})
         return
     click.echo(to_yaml(loaded.recipe))
     click.echo(f"# run folder: {folder}")
     for stage in stages:
         source = f" from {take_from}" if stage["state"] == "take" else ""
-        click.echo(f"# {stage['stage']:<10} {stage['state']:<9} {stage['what']}{source}")
+        idle = "; nothing to do under this recipe" if stage["does_nothing"] else ""
+        click.echo(f"# {stage['stage']:<10} {stage['state']:<9} {stage['what']}{source}{idle}")
         if stage["stage"] == until:
             break
-    if lost := engine.lost_stages(planned, folder):
+    if lost:
         click.echo(f"# needs --force: {', '.join(lost)} of other settings would be done again")
+
+
+def _does_nothing(stage: Stage, loaded: LoadedRecipe) -> bool:
+    """Whether the recipe leaves a stage without work; `prepare` says so, and a stage without one always has some."""
+    return stage.prepare is not None and stage.prepare(loaded.recipe) is None
 
 
 def _run(
@@ -99,17 +132,16 @@ def _run(
     from star_edge import engine, pipeline
     from star_edge.progress import Progress
 
-    if until is not None and until not in pipeline.STAGE_NAMES:
-        raise click.BadParameter(
-            f"{until!r} is no stage; there are: {', '.join(pipeline.STAGE_NAMES)}", param_hint="--until"
-        )
     progress = Progress(quiet=engine.rank() > 0)
     run = engine.Run(loaded, folder, pipeline.resolve_device(loaded.recipe.device), progress)
     pipeline.execute(run, until=until, force=force, take_from=take_from)
     if engine.rank() > 0:
         return
     if until is not None and until != pipeline.STAGE_NAMES[-1]:
-        click.echo(folder / until)
+        if as_json:
+            echo_json({"folder": str(folder), "until": until, "artifact": str(folder / until)})
+        else:
+            click.echo(folder / until)
         progress.line(f"next: {command}")
         return
     from star_edge.cli.report import publish

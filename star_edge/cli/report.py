@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
 
-from star_edge.cli.common import echo_json, json_option, set_option, verbose_option
+from star_edge.cli.common import echo_json, json_option, set_option, set_words, verbose_option
 from star_edge.contracts import Recipe
 
 
@@ -32,7 +33,8 @@ def report(run: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     loaded = recipes.load(run / engine.RESOLVED, overrides)
     if any(not override.startswith("validate.gates.") for override in overrides):
         raise click.UsageError("a report sets gates only (--set validate.gates.NAME=VALUE); `distill` measures again")
-    publish(loaded.recipe, run, command=f"star-edge report {run}", as_json=as_json)
+    command = shlex.join(["star-edge", "report", str(run), *set_words(overrides)])
+    publish(loaded.recipe, run, command=command, as_json=as_json)
 
 
 def publish(recipe: Recipe, folder: Path, *, command: str, as_json: bool) -> None:
@@ -53,5 +55,6 @@ def publish(recipe: Recipe, folder: Path, *, command: str, as_json: bool) -> Non
             click.echo(f"\n{suite}, percent")
             click.echo(plain_table(suite_table([row for row in evaluations if row.suite == suite])))
         click.echo(summary.md_path)
-    click.echo(f"next: star-edge parity {folder}    (where and by how little the files differ from torch)", err=True)
+    place = shlex.quote(str(folder))
+    click.echo(f"next: star-edge parity {place}    (where and by how little the files differ from torch)", err=True)
     summary.raise_failed_gates()

@@ -38,6 +38,8 @@ def results(rows: tuple[str, ...], out: Path, curves: tuple[str, ...], plots: bo
     from star_edge.report.tables import plain_table
     from star_edge.results import collect, write_results
 
+    if curves and not plots:
+        raise click.UsageError("--curves asks for a plot, and --no-plots for none; leave out one of them")
     options = [word for text in curves for word in ("--curves", text)] + ([] if plots else ["--no-plots"])
     command = shlex.join(["star-edge", "results", *rows, *options, "--out", str(out)])
     found = collect(out.stem, rows, command=command)

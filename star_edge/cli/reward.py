@@ -40,9 +40,12 @@ def reward() -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the tables to this file too, without the answers of the suite.",
 )
+@click.option("--force", is_flag=True, help="Replace a file of --markdown that is there.")
 @json_option
 @verbose_option
-def audit(kinds: tuple[RewardKind, ...], answers: int, seed: int, markdown: Path | None, as_json: bool) -> None:
+def audit(
+    kinds: tuple[RewardKind, ...], answers: int, seed: int, markdown: Path | None, force: bool, as_json: bool
+) -> None:
     """Score perturbed answers to BFCL's cases and list where a reward disagrees in order with BFCL's checker.
 
     Use it when you change or add a reward. The cases come from the bfcl-eval wheel, which pip downloads once.
@@ -51,9 +54,14 @@ def audit(kinds: tuple[RewardKind, ...], answers: int, seed: int, markdown: Path
     Example:
       star-edge reward audit --reward typed --reward star --answers 500
     """
+    from star_edge.errors import ArtifactError
     from star_edge.evaluate.bfcl.cases import load
     from star_edge.rl.audit import audit as run_audit
 
+    if markdown is None and force:
+        raise click.UsageError("--force is for --markdown, which is not given")
+    if markdown is not None and markdown.exists() and not force:
+        raise ArtifactError(f"{markdown}: is there already; give --markdown another file, or --force")
     report = run_audit(tuple(dict.fromkeys(kinds)), load(), answers=answers, seed=seed)
     if markdown is not None:
         _write(report, markdown)

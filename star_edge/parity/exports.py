@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from star_edge.alone import alone
 from star_edge.contracts import Bundle, Checkpoint, Example, ExportConfig, Generation, ModelConfig, ValidateConfig
 from star_edge.errors import ArtifactError, ExportError
-from star_edge.manifest import MANIFEST, hash_json, holds_anything, read_json, replacing, write_atomic
+from star_edge.manifest import LOCK, MANIFEST, hash_json, holds_anything, read_json, replacing, write_atomic
 from star_edge.models.adapter import AdapterBase, checkpoint_fingerprints, find_base, open_base
 from star_edge.models.load import LoadedModel, load, prepare
 from star_edge.models.merge import merge
@@ -164,7 +165,7 @@ def export_checkpoint(
         base: the model that the adapter sits on; null for the one that it names.
     Raises:
         ModelError: the folder is no model, or an adapter's base is not there or another one.
-        ArtifactError: `out` holds something else. ExportError: as export_all.
+        ArtifactError: `out` holds something else, or another process works there. ExportError: as export_all.
     """
     if not folder.is_dir():
         raise ExportError(f"{folder}: no such folder; give a checkpoint, for example runs/quickstart/merge/model")
@@ -172,21 +173,22 @@ def export_checkpoint(
     on = find_base(folder, base) if (folder / ADAPTER).is_file() else None
     if base is not None and on is None:
         raise ExportError(f"{folder}: no LoRA adapter (no {ADAPTER} in it), so it sits on no base; leave --base out")
-    _claim(out, folder, hash_json({"source": checkpoint_fingerprints(folder, on), "limits": limits}))
-    checkpoint = _model_folder(folder, on, out)
-    bundles = export_all(
-        config, limits, checkpoint, probe_examples(), out, answers=out / ANSWERS, device=device, progress=progress
-    )
-    shutil.rmtree(out / SCRATCH, ignore_errors=True)
+    if holds_anything(out) and not (out / EXPORT).exists():  # before a lock of ours lies in it
+        raise ArtifactError(f"{out}: exists and is not an export of star-edge; choose another --out")
+    with alone(out, out / LOCK):
+        _claim(out, folder, hash_json({"source": checkpoint_fingerprints(folder, on), "limits": limits}))
+        checkpoint = _model_folder(folder, on, out)
+        bundles = export_all(
+            config, limits, checkpoint, probe_examples(), out, answers=out / ANSWERS, device=device, progress=progress
+        )
+        shutil.rmtree(out / SCRATCH, ignore_errors=True)
     return bundles
 
 
 def _claim(out: Path, folder: Path, key: str) -> None:
-    """Write what `out` is an export of, before anything else is in it; refuse a folder of something else."""
+    """Write what `out` is an export of, before anything else is in it; refuse the export of something else."""
     record = out / EXPORT
     if not record.exists():
-        if holds_anything(out):
-            raise ArtifactError(f"{out}: exists and is not an export of star-edge; choose another --out")
         write_atomic(record, json.dumps({"key": key, "source": str(folder)}, ensure_ascii=False) + "\n")
         return
     known = read_json(record)

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from star_edge.alone import alone
 from star_edge.contracts import Bundle, Checkpoint, Example, Generation, Latency, ValidateConfig
 from star_edge.data.chat import ChatCodec
+from star_edge.environment import versions
 from star_edge.errors import DataError
 from star_edge.evaluate.scores import CaseVerdict, accuracy, judge
-from star_edge.manifest import plain, write_atomic
+from star_edge.manifest import LOCK, plain, write_atomic
 from star_edge.models.load import LoadedModel, load
 from star_edge.parity.answers import torch_answers
 from star_edge.parity.compare import ParityReport, compare
@@ -77,6 +79,7 @@ def validate_run(
         "exact_calls": table.exact_calls,
         "parity": parity,
         "machine": machine.facts(),
+        "versions": versions(),
     }
     write_atomic(out / RESULTS, json.dumps(plain(results), indent=1, ensure_ascii=False) + "\n")
     return {"cases": len(examples), "labels": [row.label for row in table.rows]}
@@ -111,12 +114,15 @@ def validate_bundle(
 
     Args:
         out: folder for the answers; a stopped validation goes on there.
-    Raises: DataError: no examples. RuntimeFailure, RuntimeMissing: the bundle cannot be run here.
+    Raises:
+        DataError: no examples. ArtifactError: another process works in `out`.
+        RuntimeFailure, RuntimeMissing: the bundle cannot be run here.
     """
     if not examples:
         raise DataError("no cases to validate on; give a JSONL file with at least one row")
     config = ValidateConfig(cases=len(examples), threads=threads, max_new_tokens=max_new_tokens)
-    run = _run_bundle(bundle, examples, out, config, or_quiet(progress))
+    with alone(out, out / LOCK):
+        run = _run_bundle(bundle, examples, out, config, or_quiet(progress))
     return Row(bundle.label, accuracy(judge_all(examples, run.generations)), run.latency)
 
 

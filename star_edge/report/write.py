@@ -87,7 +87,9 @@ def markdown(report: ReportInput) -> str:
     if report.stages:
         parts += ["## Time", markdown_table(stage_table(report.stages))]
     if report.machine or report.versions:
-        parts += ["## Machine and versions", _facts({**report.machine, **report.versions})]
+        # In both a fact is the machine's: it was noted when the speeds were measured.
+        facts = {**report.machine, **report.versions, **report.machine}
+        parts += ["## Machine and versions", _facts(facts)]
     return "\n\n".join(parts) + "\n"
 
 

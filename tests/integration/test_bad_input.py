@@ -103,10 +103,26 @@ def test_the_next_command_and_the_dry_run_know_of_other_settings(recipe: Path, t
     planned = distill(recipe, tmp_path / "run", "--until", "data", "--dry-run").stdout
     assert planned.rstrip().endswith("# needs --force: data of other settings would be done again")
     assert "# warmup" not in planned
+    assert json.loads(distill(recipe, tmp_path / "run", "--dry-run", "--json").stdout)["needs_force"] == ["data"]
     lent = distill(recipe, tmp_path / "other", "--from", str(tmp_path / "run"), "--set", "seed=4", "--dry-run")
     assert f"take      normalise, render and split the rows from {tmp_path / 'run'}" in lent.stdout
     why = f"warmup is run here and not taken from {tmp_path / 'run'}: warmup is not finished there\n"
     assert lent.stderr == why
+
+
+def test_a_run_up_to_a_stage_is_json_when_asked(recipe: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    result = distill(recipe, run, "--until", "data", "--json")
+    assert json.loads(result.stdout) == {"folder": str(run), "until": "data", "artifact": str(run / "data")}
+
+
+def test_the_dry_run_says_which_stages_the_recipe_leaves_without_work(recipe: Path, tmp_path: Path) -> None:
+    asked = ("--dry-run", "--set", "evaluate=null", "--set", "adapt.sim_rl.steps=0")
+    planned = json.loads(distill(recipe, tmp_path / "run", *asked, "--json").stdout)
+    assert planned["needs_force"] == []
+    assert [stage["stage"] for stage in planned["stages"] if stage["does_nothing"]] == ["adapt", "evaluate"]
+    lines = distill(recipe, tmp_path / "run", *asked).stdout.splitlines()
+    assert "# evaluate   run       score checkpoints on suites; nothing to do under this recipe" in lines
 
 
 def test_a_student_cannot_take_its_own_template_from_the_student(recipe: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ STAGES = {"star_edge.data", "star_edge.teacher", "star_edge.distill", "star_edge
 # What each part may import of ours, besides itself and COMMON.
 ALLOWED: dict[str, set[str]] = {
     "star_edge.contracts": set(),
+    "star_edge.alone": set(),
     "star_edge.cache_folder": set(),
     "star_edge.environment": set(),
     "star_edge.errors": set(),
@@ -38,6 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "star_edge_export": {"star_edge.calls", "star_edge.models", "star_edge.data"},
     "star_edge_device": {"star_edge.calls", *SCORES},
     "star_edge.answering": {
+        "star_edge.alone",
         "star_edge.environment",
         "star_edge.calls",
         "star_edge.data",
@@ -61,7 +63,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 TORCH_FREE = {
     "star_edge.contracts", "star_edge.errors", "star_edge.manifest", "star_edge.progress", "star_edge.recipe",
-    "star_edge.recipe_values", "star_edge.cache_folder", "star_edge.environment",
+    "star_edge.recipe_values", "star_edge.alone", "star_edge.cache_folder", "star_edge.environment",
     "star_edge.calls", "star_edge.evaluate", "star_edge.rl.reward", "star_edge.rl.rewards", "star_edge.rl.audit",
     "star_edge.report", "star_edge_device",
 }  # fmt: skip

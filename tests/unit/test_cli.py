@@ -8,10 +8,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import click
 import pytest
 from click.testing import CliRunner
+from tiny_runs import write_tiny_recipe
 
 from star_edge.cli import main
 from star_edge.contracts import Bundle
@@ -101,6 +103,7 @@ def parses(words: list[str]) -> bool:
         (["distill", "quickstart", "--set", "distil.objective=ce"], 1, "unknown key 'distil'; did you mean 'distill'?"),
         (["distill", "{recipe}"], 1, "Error: ./nowhere: not found; give a folder, a .gguf file"),
         (["distill", "quickstart", "--until", "soon", "--out", "{new}"], 2, "'soon' is no stage"),
+        (["distill", "quickstart", "--until", "soon", "--dry-run"], 2, "'soon' is no stage; there are: base, data"),
         (["distill"], 2, "Missing argument 'RECIPE'"),
         (["report", "{folder}"], 2, "is not a run of star-edge"),
         (["parity", "{folder}"], 1, "report.json: no such file"),
@@ -136,6 +139,41 @@ def test_a_full_disk_anywhere_is_one_line(error: Exception, monkeypatch: pytest.
     result = CliRunner().invoke(main, ["distill", "quickstart"])
     assert result.exit_code == 1
     assert "no space left; free some and run the same command again" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["distill", "{recipe}", "--until", "base"],
+        ["evaluate", "{model}", "--suite", "{requests}"],
+        ["data", "synth", "recipes/quickstart/requests.yaml"],
+        ["export", "{model}"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_file_where_a_folder_is_due_is_one_line(arguments: list[str], tiny_student: Path, tmp_path: Path) -> None:
+    (tmp_path / "afile").write_text("mine")
+    recipe = write_tiny_recipe(tmp_path / "recipe", tiny_student)
+    places = {"recipe": recipe, "model": tiny_student, "requests": recipe.with_name("heldout.jsonl")}
+    out = tmp_path / "afile" / "x"
+    result = CliRunner().invoke(main, [*(word.format(**places) for word in arguments), "--out", str(out)])
+    assert result.exit_code == 1, result.output
+    said = f"Error: {out}: cannot be read or written (Not a directory); mend that, or choose another path"
+    assert result.stderr.strip().splitlines()[-1] == said
+    assert (tmp_path / "afile").read_text() == "mine"
+
+
+@pytest.mark.parametrize("error", [OSError("no file in sight"), KeyError()], ids=repr)
+def test_errors_of_no_file_keep_their_traceback(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("star_edge.recipe.find", Mock(side_effect=error))
+    with pytest.raises(type(error)):
+        CliRunner().invoke(main, ["distill", "quickstart"], catch_exceptions=False)
+
+
+def test_a_reader_of_stdout_that_went_away_is_not_spoken_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("star_edge.recipe.find", Mock(side_effect=BrokenPipeError(errno.EPIPE, "Broken pipe")))
+    result = CliRunner().invoke(main, ["distill", "quickstart"])
+    assert (result.exit_code, result.stderr) == (1, "")
 
 
 def test_ctrl_c_says_that_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,11 +45,23 @@ def test_the_page_says_how_it_was_made_and_holds_no_answer_of_the_suite(tmp_path
     assert not any(f'"{room}"' in text for room in tiny_bfcl.ROOMS)
 
 
+def test_a_page_that_is_there_is_replaced_only_when_told(tmp_path: Path) -> None:
+    page = tmp_path / "rewards.md"
+    page.write_text("mine")
+    asked = ("--answers", "100", "--reward", "star", "--markdown", str(page))
+    refused = run(*asked)
+    assert (refused.exit_code, refused.stdout, page.read_text()) == (1, "", "mine")
+    assert "rewards.md: is there already; give --markdown another file, or --force" in refused.stderr
+    assert run(*asked, "--force").exit_code == 0
+    assert page.read_text() != "mine"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (["--answers", "100000"], 1, "perturbed answers, not 100000; ask for fewer"),
         (["--reward", "moon"], 2, "'moon' is not one of 'star', 'typed', 'binary'"),
+        (["--force"], 2, "--force is for --markdown, which is not given"),
         (["--answers", "0"], 2, "0 is not in the range x>=1"),
     ],
 )

@@ -67,6 +67,15 @@ def test_stages_run_once_in_order_and_never_again(ran: list[str], tmp_path: Path
     assert list(pipeline.stage_seconds(run.folder)) == ran
 
 
+@pytest.mark.parametrize("text", ['{"key', "{}"], ids=["cut short", "without seconds"])
+def test_seconds_in_a_damaged_manifest_are_one_line(text: str, ran: list[str], tmp_path: Path) -> None:
+    run = Run(loaded(), tmp_path / "run", "cpu")
+    pipeline.execute(run)
+    (run.folder / "second" / "manifest.json").write_text(text)
+    with pytest.raises(ArtifactError, match=r"second/manifest\.json: .*remove the folder and run the command again"):
+        pipeline.stage_seconds(run.folder)
+
+
 def test_measurements_are_done_again_without_asking(
     ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

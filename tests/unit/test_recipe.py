@@ -130,6 +130,9 @@ def test_mistakes_are_one_line_with_place_and_remedy(minimal: Path, extra: str, 
         ("name.first=x", "'name' is a value and has no keys"),
         ("justakey", "expected key=value"),
         ("name=a/b", "name 'a/b' becomes a folder"),
+        ("name='..'", "name '..' becomes a folder; use letters, digits, '.', '_' and '-', and not dots alone"),
+        ("name=.", "name '.' becomes a folder"),
+        ("data.train=&a [*a]", "--set data.train=&a [*a]: an anchor holds itself"),
         ("data.train.0.synth=x", "exactly one of `path:` and `synth:`"),
         ("data.train=[]", "data.train is empty"),
         ("data.unlabelled=[{}]", "exactly one of `path:` and `synth:`"),
@@ -307,3 +310,11 @@ def test_an_override_changes_one_place_and_not_all_that_share_its_anchor():
     assert (after.sim_rl.sim_rl.reward, after.adapt.tuning.last_layers) == ("binary", 7)
     assert after.adapt.sim_rl == before.adapt.sim_rl
     assert (after.distill, after.sim_rl.tuning) == (before.distill, before.sim_rl.tuning)
+
+
+@pytest.mark.parametrize("text", ["a: &a [*a]\n", "a: &a {b: *a}\n", "[" * 5000], ids=["list", "mapping", "deep"])
+def test_a_recipe_without_an_end_is_one_line(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "endless.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=r"endless\.yaml: an anchor holds itself, or values nest too deeply"):
+        recipes.load(path)

@@ -122,6 +122,33 @@ def test_plots_are_drawn_beside_the_file_and_named_in_the_page(run: Path) -> Non
     assert invoke(*rows(run), "--force", "--json", "--out", "tiny.json").exit_code == 0
 
 
+@pytest.mark.parametrize("there", ["tiny.md", "tiny-stages.png", "tiny-curves.png"])
+def test_a_page_or_picture_that_is_there_is_not_written_over(there: str, run: Path) -> None:
+    pytest.importorskip("matplotlib")
+    Path(there).write_text("mine")
+    asked = (*rows(run), "--curves", f"star={run}/sim-rl", "--out", "tiny.json")
+    refused = invoke(*asked)
+    assert (refused.exit_code, Path(there).read_text()) == (1, "mine")
+    assert refused.stderr == f"Error: {there}: is there already; choose another --out, or --force\n"
+    assert {path.name for path in Path().glob("tiny*")} == {there, "tiny_bfcl.whl"}
+    assert invoke(*asked, "--force").exit_code == 0
+    assert Path(there).read_bytes() != b"mine"
+
+
+def test_curves_without_plots_are_refused(run: Path) -> None:
+    refused = invoke(*rows(run), "--no-plots", "--curves", f"star={run}/sim-rl", "--out", "tiny.json")
+    assert refused.exit_code == 2
+    assert "--curves asks for a plot, and --no-plots for none; leave out one of them" in refused.stderr
+    assert not Path("tiny.json").exists()
+
+
+def test_a_name_that_the_page_would_take_is_refused(run: Path) -> None:
+    refused = invoke(*rows(run), "--no-plots", "--out", "tiny.md")
+    assert refused.exit_code == 1
+    assert "tiny.md: the page and the plots take this name with other endings; end --out with .json" in refused.stderr
+    assert not Path("tiny.md").exists()
+
+
 def test_without_matplotlib_nothing_is_written(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     done = invoke(*rows(run), "--out", "tiny.json")
@@ -137,6 +164,7 @@ def test_without_matplotlib_nothing_is_written(run: Path, monkeypatch: pytest.Mo
         (["a=nowhere"], "scores.json: no such file"),
         (["a={base}", "a={base}"], "row 'a' stands twice"),
         (["a={base}", "b=part"], "row 'b': 9 cases of bfcl, where 130 of bfcl are due"),
+        (["a=damaged"], "damaged/scores.json: has no version, scores; evaluate the checkpoint again"),
         (["a=rows"], "row 'a': 130 cases of rows.jsonl, where 130 of bfcl are due"),
         (["a={base}@runs/tiny/export"], "runs/tiny/export is no stage of a run; give RUN/base|"),
         (["a={base}@nowhere/ckd"], "nowhere/ckd is no stage of a run"),
@@ -148,6 +176,8 @@ def test_what_cannot_be_collected_is_one_line(arguments: list[str], message: str
     pytest.importorskip("matplotlib")
     write_evaluation(Path("part"), wrong=0, cases=9)
     write_evaluation(Path("rows"), wrong=0, suite="rows.jsonl")
+    Path("damaged").mkdir()
+    Path("damaged/scores.json").write_text('{"suite": "bfcl", "cases": 130}')
     done = invoke(*(text.format(base=run / "evaluate/base/bfcl") for text in arguments), "--out", "tiny.json")
     assert done.exit_code == 1, done.output
     assert message in done.stderr

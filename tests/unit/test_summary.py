@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from tiny_runs import write_tiny_recipe
 
+from star_edge import engine, manifest, recipe
+from star_edge.cli import main
 from star_edge.contracts import Accuracy, GateConfig, Latency, Rate, TokenDifference
+from star_edge.environment import versions
 from star_edge.errors import ArtifactError
 from star_edge.report.rows import ParityRow, Row
 from star_edge.summary import _differences, _gates
@@ -50,3 +57,46 @@ def test_an_overturned_clear_decision_fails_a_gate(margin: float, passed: bool) 
 
     assert [gate.gate for gate in gates] == ["exact-call drop (points)", "largest overturned margin (nats)"]
     assert (gates[1].measured, gates[1].passed) == (margin, passed)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A validated run without files; one of an earlier star-edge, which noted no versions but the machine's."""
+    monkeypatch.setattr("star_edge.pipeline.read_bundles", lambda _: [])
+    run = tmp_path / "my run"
+    manifest.begin(run / "validate", "key")
+    results = {
+        "cases": 4,
+        "rows": ROWS[:1],
+        "parity": [],
+        "exact_calls": {"base": EXACT["base"]},
+        "machine": {"cpu": "x", "onnxruntime": "1.2.3"},
+    }
+    (run / "validate" / "results.json").write_text(json.dumps(manifest.plain(results)))
+    manifest.finish(run / "validate", "validate", "key", details={}, seconds=1)
+    loaded = recipe.load(write_tiny_recipe(tmp_path / "recipe", tmp_path))
+    (run / engine.RESOLVED).write_text(recipe.to_yaml(loaded.recipe))
+    return run
+
+
+def test_a_rewritten_report_names_the_very_command(run: Path) -> None:
+    result = CliRunner().invoke(main, ["report", str(run), "--set", "validate.gates.size_mib=1"])
+    assert result.exit_code == 0, result.output
+    command = f"star-edge report '{run}' --set validate.gates.size_mib=1"
+    assert json.loads((run / "report.json").read_text())["command"] == command
+    assert f"`{command}`" in (run / "report.md").read_text()
+    assert result.stderr.startswith(f"next: star-edge parity '{run}' ")
+
+
+def test_a_report_names_the_versions_that_were_measured_with(run: Path) -> None:
+    path = run / "validate" / "results.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "versions": {"torch": "0.0.1"}}))
+    assert CliRunner().invoke(main, ["report", str(run)]).exit_code == 0
+    assert json.loads((run / "report.json").read_text())["versions"] == {"torch": "0.0.1"}
+    assert "- torch: 0.0.1" in (run / "report.md").read_text()
+
+
+def test_where_none_were_noted_they_are_todays_but_for_the_machines(run: Path) -> None:
+    assert CliRunner().invoke(main, ["report", str(run)]).exit_code == 0
+    assert json.loads((run / "report.json").read_text())["versions"] == versions()
+    assert "- onnxruntime: 1.2.3" in (run / "report.md").read_text()

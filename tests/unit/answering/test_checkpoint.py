@@ -6,7 +6,7 @@ import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from tiny_models import TOOL_TAGS
@@ -143,6 +143,26 @@ def test_tokens_that_cannot_become_plain_text_are_one_line(
     found = find_checkpoint(str(gguf_bundle.file if form == "file" else gguf_bundle.folder))
     with pytest.raises(EvaluationError, match=message):
         choose_backend(found, AnswerConfig(backend=backend, plain_text_tokens=TOOL_TAGS))
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"device": "cuda"}, "leave --device cuda out"),
+        ({"revision": "main"}, "leave --revision out"),
+        ({"vllm_memory_share": 0.5, "device": "cuda"}, "leave --device cuda and --vllm-memory-share out"),
+    ],
+    ids=["device", "revision", "two"],
+)
+@pytest.mark.parametrize("form", ["bundle", "file"])
+def test_options_that_a_file_has_no_use_for_are_one_line(
+    settings: dict[str, Any], named: str, form: str, gguf_bundle: Bundle
+) -> None:
+    found = find_checkpoint(str(gguf_bundle.file if form == "file" else gguf_bundle.folder))
+    with pytest.raises(EvaluationError, match=named) as raised:
+        choose_backend(found, AnswerConfig(backend="file", **settings))
+    assert "\n" not in str(raised.value)
+    assert choose_backend(found, AnswerConfig(backend="file", device="cpu")) == ("file", "cpu")
 
 
 def test_an_adapter_is_merged_into_its_base(tiny_student: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from star_edge.contracts import ExportConfig
 from star_edge.errors import ArtifactError, ExportError
@@ -45,6 +46,23 @@ def test_changed_adapter_settings_are_another_model(tiny_student: Path, tmp_path
     before = checkpoint_fingerprints(adapter, find_base(adapter))
     (adapter / "adapter_config.json").write_text(json.dumps({**settings, "lora_alpha": 16}))
     assert checkpoint_fingerprints(adapter, find_base(adapter)) != before
+
+
+def test_two_exports_into_one_folder_are_refused(
+    tiny_student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FileLock(tmp_path / ".lock"), pytest.raises(ArtifactError, match="another star-edge is working there"):
+        export_checkpoint(F16, tiny_student, tmp_path)
+    assert not (tmp_path / "export.json").exists()
+
+    def exported(*_args: object, **_named: object) -> list[object]:
+        with pytest.raises(ArtifactError, match="another star-edge is working there"):
+            export_checkpoint(F16, tiny_student, tmp_path)
+        return []
+
+    (tmp_path / ".lock").touch()  # what a killed export leaves is nothing foreign
+    monkeypatch.setattr("star_edge.parity.exports.export_all", exported)
+    assert export_checkpoint(F16, tiny_student, tmp_path) == []
 
 
 def test_foreign_folder_and_missing_checkpoint_are_refused_untouched(tiny_student: Path, tmp_path: Path) -> None:
