@@ -312,9 +312,18 @@ def _evaluate(run: Run, out: Path) -> Details:
     return {"checkpoints": list(config.checkpoints), "suites": list(config.labels)}
 
 
+WEIGHTS = ("base", "warmup", "adapt", "ckd", "merge")
+"""The stages whose files are the checkpoints of `LABELS`; `adapt` hands the warm-up's on where it takes no step."""
+
+
 def _answers(run: Run) -> Path:
-    """What the checkpoints and files of this very export said; kept when the validation is done again."""
-    return run.folder / "answers" / run.keys["export"][:16]
+    """What the checkpoints and files of this very export said; kept when the validation is done again.
+
+    A key hashes settings, and training under the same ones again leaves other weights: these are in the name too.
+    """
+    manifests = {name: run.stage_folder(name) / manifest.MANIFEST for name in WEIGHTS}
+    weights = {name: manifest.read_json(path)["files"] for name, path in manifests.items() if path.exists()}
+    return run.folder / "answers" / manifest.hash_json([run.keys["export"], weights])[:16]
 
 
 def _export(run: Run, out: Path) -> Details:

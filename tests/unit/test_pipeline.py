@@ -548,3 +548,23 @@ def test_a_stage_is_done_again_for_what_can_change_it(
     before, after = load(path, given), load(path, [*given, *changes])
     trained = [stage for stage in pipeline.STAGES if stage.name in ("warmup", "adapt", "cache", "ckd", "sim-rl")]
     assert [stage.name for stage in trained if stage.config(before) != stage.config(after)] == again.split()
+
+
+@pytest.mark.parametrize("stage", ["base", "warmup", "adapt", "ckd", "merge"])
+def test_answers_of_other_weights_are_not_those_of_the_same_settings(tmp_path: Path, stage: str) -> None:
+    """A training with a time budget leaves other weights each time, under one key."""
+    run = Run(loaded(), tmp_path, "cpu", keys={"export": "key"})
+
+    def train(weights: str) -> None:
+        shutil.rmtree(tmp_path / stage, ignore_errors=True)
+        manifest.begin(tmp_path / stage, "key")
+        (tmp_path / stage / "model").write_text(weights)
+        manifest.finish(tmp_path / stage, stage, "key", details={}, seconds=1)
+
+    train("one")
+    before = pipeline._answers(run)
+    train("two")
+    assert pipeline._answers(run) != before
+    train("one")
+    assert pipeline._answers(run) == before
+    assert pipeline._answers(replace(run, keys={"export": "other"})) != before
