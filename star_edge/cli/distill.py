@@ -81,8 +81,8 @@ def _print_plan(loaded: LoadedRecipe, folder: Path, until: str | None, take_from
         click.echo(f"# {stage['stage']:<10} {stage['state']:<9} {stage['what']}{source}")
         if stage["stage"] == until:
             break
-    if lost := engine.lost_stages(planned, folder):
-        click.echo(f"# needs --force: {', '.join(lost)} of other settings would be done again")
+    if lost := engine.lost_work(planned, folder):
+        click.echo(f"# needs --force: {lost}")
 
 
 def _run(

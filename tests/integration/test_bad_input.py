@@ -101,7 +101,7 @@ def test_the_next_command_and_the_dry_run_know_of_other_settings(recipe: Path, t
     assert result.stderr.rstrip().endswith(f"next: star-edge distill {recipe} --set seed=4 --out {tmp_path / 'run'}")
     assert_one_line(distill(recipe, tmp_path / "run", "--until", "data"), 1, "whose data would be done again")
     planned = distill(recipe, tmp_path / "run", "--until", "data", "--dry-run").stdout
-    assert planned.rstrip().endswith("# needs --force: data of other settings would be done again")
+    assert planned.rstrip().endswith(" --set values, whose data would be done again")
     assert "# warmup" not in planned
     lent = distill(recipe, tmp_path / "other", "--from", str(tmp_path / "run"), "--set", "seed=4", "--dry-run")
     assert f"take      normalise, render and split the rows from {tmp_path / 'run'}" in lent.stdout
