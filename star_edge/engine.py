@@ -29,6 +29,7 @@ from star_edge.progress import Progress
 from star_edge.recipe import LoadedRecipe, load, recipe_hash, to_yaml
 
 RESOLVED = "recipe.resolved.yaml"
+REPORTS = ("report.json", "report.md")
 SECONDS_BETWEEN_LOOKS = 0.2
 MOST_SETTINGS = 6  # that one line names
 Details = dict[str, Any]
@@ -238,12 +239,16 @@ def _claim(planned: Sequence[PlannedStage], run: Run, *, force: bool) -> None:
     """
     if not force and (lost := lost_work(planned, run.folder)):
         raise ArtifactError(f"{lost}; choose another --out, or --force")
+    text = f"# {recipe_hash(run.recipe)}\n{to_yaml(run.recipe)}"
+    resolved = run.folder / RESOLVED
+    is_new = not resolved.exists() or resolved.read_text(encoding="utf-8") != text
+    if is_new or any(item.state != "done" for item in planned):
+        for name in REPORTS:
+            (run.folder / name).unlink(missing_ok=True)
     for item in reversed(planned):  # after a kill in between, what is left still lacks nothing that it was made from
         if item.state in ("run", "take"):
             manifest.drop(run.stage_folder(item.stage.name))
-    text = f"# {recipe_hash(run.recipe)}\n{to_yaml(run.recipe)}"
-    resolved = run.folder / RESOLVED
-    if not resolved.exists() or resolved.read_text(encoding="utf-8") != text:
+    if is_new:
         manifest.write_atomic(resolved, text)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import shutil
 from pathlib import Path
 
@@ -107,6 +108,16 @@ def test_the_next_command_and_the_dry_run_know_of_other_settings(recipe: Path, t
     assert f"take      normalise, render and split the rows from {tmp_path / 'run'}" in lent.stdout
     why = f"warmup is run here and not taken from {tmp_path / 'run'}: warmup is not finished there\n"
     assert lent.stderr == why
+
+
+def test_the_next_command_of_a_forced_run_goes_on_without_force(recipe: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert distill(recipe, run, "--until", "data").exit_code == 0
+    forced = distill(recipe, run, "--until", "base", "--set", "seed=4", "--force")
+    assert forced.exit_code == 0, forced.output
+    told = forced.stderr.rstrip().rpartition("next: star-edge ")[2]
+    result = CliRunner().invoke(main, [*shlex.split(told), "--until", "data"])
+    assert result.exit_code == 0, result.output
 
 
 def test_a_student_cannot_take_its_own_template_from_the_student(recipe: Path, tmp_path: Path) -> None:

@@ -133,6 +133,35 @@ def test_a_changed_recipe_is_refused_unless_forced_and_then_redoes_only_what_dep
     assert ran == ["first", "second", "third", "second", "third"]
 
 
+def test_what_another_recipe_made_is_gone_as_soon_as_the_folder_is_the_new_ones(
+    ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind `until` too: a report would show it as this recipe's. What goes on afterwards asks for no force."""
+    whole = pipeline.STAGES
+    monkeypatch.setattr(pipeline, "STAGES", (*whole[:2], replace(whole[2], is_measurement=True)))
+    folder = tmp_path / "run"
+    pipeline.execute(Run(loaded(1), folder, "cpu"))
+    for name in engine.REPORTS:
+        (folder / name).touch()
+    pipeline.execute(Run(loaded(1), folder, "cpu"), until="second")
+    with pytest.raises(ArtifactError, match="other --set values, whose second would be done again"):
+        pipeline.execute(Run(loaded(2), folder, "cpu"), until="first")
+    assert all((folder / name).exists() for name in (*engine.REPORTS, "second", "third"))
+    pipeline.execute(Run(loaded(2), folder, "cpu"), until="first", force=True)
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "first", engine.RESOLVED]
+    pipeline.execute(Run(loaded(2), folder, "cpu"))
+    assert ran == ["first", "second", "third", "second", "third"]
+
+
+def test_a_report_goes_with_the_recipe_that_it_judges_by(ran: list[str], tmp_path: Path) -> None:
+    run = Run(loaded(), tmp_path / "run", "cpu")
+    pipeline.execute(run)
+    (run.folder / "report.json").touch()
+    pipeline.execute(replace(run, loaded=replace(loaded(), recipe=replace(loaded().recipe, name="new"))))
+    assert not (run.folder / "report.json").exists()
+    assert ran == ["first", "second", "third"]
+
+
 def remove(stage: Path) -> None:
     shutil.rmtree(stage)
 
