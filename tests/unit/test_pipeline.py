@@ -696,6 +696,15 @@ def test_a_stage_is_done_again_for_what_can_change_it(
     assert [stage.name for stage in trained if stage.config(before) != stage.config(after)] == again.split()
 
 
+@pytest.mark.parametrize("config", [keys.adapt_config, keys.student_rl_config])
+def test_where_a_vllm_server_is_decides_nothing_but_that_there_is_one_does(config: Callable[[Recipe], object]) -> None:
+    def found(server: str | None) -> object:
+        sim_rl = SimRlConfig(vllm_server=server)
+        return config(replace(loaded().recipe, adapt=AdaptConfig(sim_rl=sim_rl), sim_rl=StudentRlConfig(sim_rl=sim_rl)))
+
+    assert found("10.0.0.2:8000") == found("10.0.0.3:8001") != found(None)
+
+
 @pytest.mark.parametrize("stage", ["base", "warmup", "adapt", "ckd", "merge"])
 def test_answers_of_other_weights_are_not_those_of_the_same_settings(tmp_path: Path, stage: str) -> None:
     """A training with a time budget leaves other weights each time, under one key."""
