@@ -165,10 +165,12 @@ def execute(
     until: str | None = None,
     force: bool = False,
     take_from: Path | None = None,
+    check: Callable[[set[str]], None] = lambda _: None,
 ) -> None:
     """Run what is not done yet, in order, up to and including `until`.
 
     Args:
+        check: is asked with the names of the stages that will be run, before anything is made; raises to refuse them.
         take_from: folder of another run, whose finished stages are taken over where they would come out the same.
     Raises:
         ArtifactError: the folder holds foreign files, another process works there, `take_from` is no run, or finished
@@ -180,7 +182,8 @@ def execute(
         return
     if manifest.holds_anything(run.folder) and not (run.folder / RESOLVED).exists():
         raise ArtifactError(f"{run.folder}: exists and is not a run of star-edge; choose another --out")
-    plan(stages, run.loaded, run.folder, take_from=take_from)  # refuses before anything is made
+    planned = plan(stages, run.loaded, run.folder, until=until, take_from=take_from)  # refuses before anything is made
+    check({item.stage.name for item in _up_to(planned, until) if item.state in ("run", "continue")})
     run.folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(run.folder / manifest.LOCK, timeout=0):
