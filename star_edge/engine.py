@@ -2,8 +2,8 @@
 
 A stage is a function `(Run, folder) -> details`. Its key hashes its part of the recipe and the keys of the stages it
 needs, so every key is known before anything runs, and a finished stage is skipped while its key still stands in its
-manifest. Under torchrun or `accelerate launch` the first process does everything; the others train along and wait
-for the rest.
+manifest and the stages it needs are skipped too: one that is done again leaves other files under the same key. Under
+torchrun or `accelerate launch` the first process does everything; the others train along and wait for the rest.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from star_edge.progress import Progress
 from star_edge.recipe import LoadedRecipe, load, recipe_hash, to_yaml
 
 RESOLVED = "recipe.resolved.yaml"
+REPORTS = ("report.json", "report.md")
 SECONDS_BETWEEN_LOOKS = 0.2
 MOST_SETTINGS = 6  # that one line names
 Details = dict[str, Any]
@@ -125,13 +126,24 @@ def plan(
     """
     if take_from is not None and not (take_from / RESOLVED).is_file():
         raise ArtifactError(f"{take_from}: not a run of star-edge (no {RESOLVED} in it); give the folder of a run")
-    keys: dict[str, str] = {}
+    keys = _keys(stages, loaded)
+    done: set[str] = set()
     planned = []
     for stage in stages:
-        inputs = {name: keys[name] for name in stage.needs}
-        key = keys[stage.name] = manifest.stage_key(stage.name, stage.config(loaded), inputs)
-        planned.append(PlannedStage(stage, key, _state(folder / stage.name, key)))
+        key = keys[stage.name]
+        state = _state(folder / stage.name, key) if done.issuperset(stage.needs) else "run"
+        if state == "done":
+            done.add(stage.name)
+        planned.append(PlannedStage(stage, key, state))
     return planned if take_from is None else _with_taken(planned, loaded, folder, take_from, until)
+
+
+def _keys(stages: Sequence[Stage], loaded: LoadedRecipe) -> dict[str, str]:
+    keys: dict[str, str] = {}
+    for stage in stages:
+        inputs = {name: keys[name] for name in stage.needs}
+        keys[stage.name] = manifest.stage_key(stage.name, stage.config(loaded), inputs)
+    return keys
 
 
 def _state(folder: Path, key: str) -> Literal["done", "continue", "run"]:
@@ -152,14 +164,16 @@ def execute(
     until: str | None = None,
     force: bool = False,
     take_from: Path | None = None,
+    check: Callable[[set[str]], None] = lambda _: None,
 ) -> None:
     """Run what is not done yet, in order, up to and including `until`.
 
     Args:
+        check: is asked with the names of the stages that will be run, before anything is made; raises to refuse them.
         take_from: folder of another run, whose finished stages are taken over where they would come out the same.
     Raises:
         ArtifactError: the folder holds foreign files, another process works there, `take_from` is no run, or finished
-            training of another recipe would be lost and `force` is False.
+            training of another recipe, or made from a stage that is gone, would be lost and `force` is False.
         StarEdgeError: whatever a stage refuses; finished stages stay as they are.
     """
     if rank() > 0:
@@ -167,7 +181,8 @@ def execute(
         return
     if manifest.holds_anything(run.folder) and not (run.folder / RESOLVED).exists():
         raise ArtifactError(f"{run.folder}: exists and is not a run of star-edge; choose another --out")
-    plan(stages, run.loaded, run.folder, take_from=take_from)  # refuses before anything is made
+    planned = plan(stages, run.loaded, run.folder, until=until, take_from=take_from)  # refuses before anything is made
+    check({item.stage.name for item in _up_to(planned, until) if item.state in ("run", "continue")})
     run.folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(run.folder / manifest.LOCK, timeout=0):
@@ -192,9 +207,22 @@ def _up_to(planned: Sequence[PlannedStage], until: str | None) -> list[PlannedSt
 
 
 def lost_stages(planned: Sequence[PlannedStage], folder: Path) -> list[str]:
-    """Stages that were finished under other settings and took long, which the plan would do again."""
+    """Stages that were finished and took long, which the plan would do again."""
     again = [item.stage.name for item in planned if item.state in ("run", "take") and not item.stage.is_measurement]
     return [name for name in again if (folder / name / manifest.MANIFEST).exists()]
+
+
+def lost_work(planned: Sequence[PlannedStage], folder: Path) -> str | None:
+    """One line on what `lost_stages` names and why it would be done again; None where that is nothing."""
+    lost = lost_stages(planned, folder)
+    if not lost:
+        return None
+    keys = {item.stage.name: item.key for item in planned}
+    if any(manifest.read_json(folder / name / manifest.MANIFEST).get("key") != keys[name] for name in lost):
+        again = f"whose {', '.join(lost)} would be done again"
+        return f"{folder}: holds a run of another recipe or other --set values, {again}"
+    first = next(item.stage.name for item in planned if item.state != "done")
+    return f"{folder / first}: missing or damaged, so that {', '.join(lost)} would be done again"
 
 
 def first_not_taken(planned: Sequence[PlannedStage], take_from: Path | None) -> str | None:
@@ -206,16 +234,23 @@ def first_not_taken(planned: Sequence[PlannedStage], take_from: Path | None) -> 
 
 
 def _claim(planned: Sequence[PlannedStage], run: Run, *, force: bool) -> None:
-    """Write the recipe into the run's folder, unless finished work that took long would have to be done again."""
-    lost = lost_stages(planned, run.folder)
-    if lost and not force:
-        raise ArtifactError(
-            f"{run.folder}: holds a run of another recipe or other --set values, whose {', '.join(lost)} would be done "
-            "again; choose another --out, or --force"
-        )
+    """Write the recipe into the run's folder, unless finished work that took long would have to be done again.
+
+    What the recipe does not make of what is there goes at once, behind `--until` too: nobody may take it for the
+    recipe's, and a stage that is done again leaves its key on other files than the ones behind it were made from.
+    """
+    if not force and (lost := lost_work(planned, run.folder)):
+        raise ArtifactError(f"{lost}; choose another --out, or --force")
     text = f"# {recipe_hash(run.recipe)}\n{to_yaml(run.recipe)}"
     resolved = run.folder / RESOLVED
-    if not resolved.exists() or resolved.read_text(encoding="utf-8") != text:
+    is_new = not resolved.exists() or resolved.read_text(encoding="utf-8") != text
+    if is_new or any(item.state != "done" for item in planned):
+        for name in REPORTS:
+            (run.folder / name).unlink(missing_ok=True)
+    for item in reversed(planned):  # after a kill in between, what is left still lacks nothing that it was made from
+        if item.state in ("run", "take"):
+            manifest.drop(run.stage_folder(item.stage.name))
+    if is_new:
         manifest.write_atomic(resolved, text)
 
 
@@ -225,7 +260,8 @@ def _with_taken(
     """The plan, with what another run can lend.
 
     Keys say that two stages were made from the same settings; draws and minutes still make two results of them. So what
-    a stage was made from must be the very files that this run has, or takes too.
+    a stage was made from must be the very files that this run has, or takes too. Behind a stage that is taken, what
+    this run has itself stays where it is the very same.
     """
     reasons: dict[str, str] = {}
     found = []
@@ -237,7 +273,8 @@ def _with_taken(
             reasons[name] = reason
             item = replace(item, why_not_taken=reason)
         elif item.state == "run":
-            item = replace(item, state="take")
+            has_it = manifest.is_done(folder / name, item.key) and _files(folder / name) == _files(other / name)
+            item = replace(item, state="done" if has_it else "take")
         found.append(item)
         if name == until:
             return [*found, *planned[place + 1 :]]
@@ -407,15 +444,20 @@ def rank() -> int:
 
 
 def _follow(stages: Sequence[Stage], run: Run, until: str | None) -> None:
-    """A further process of a launch. If the first one fails, the launcher ends this one."""
-    for item in plan(stages, run.loaded, run.folder):
-        folder = run.stage_folder(item.stage.name)
-        if item.stage.is_training:
-            _wait(lambda folder=folder, key=item.key: _is_begun(folder, key) or manifest.is_done(folder, key))  # type: ignore[misc]
-            if not manifest.is_done(folder, item.key):
-                item.stage.run(run, folder)
-        _wait(lambda folder=folder, key=item.key: manifest.is_done(folder, key))  # type: ignore[misc]
-        if item.stage.name == until:
+    """A further process of a launch. If the first one fails, the launcher ends this one.
+
+    It looks at a stage when all before it are done. By then the first process has removed what it will do again: it
+    does so before it begins the first stage that is not done.
+    """
+    keys = _keys(stages, run.loaded)
+    for stage in stages:
+        folder, key = run.stage_folder(stage.name), keys[stage.name]
+        if stage.is_training:
+            _wait(lambda folder=folder, key=key: _is_begun(folder, key) or manifest.is_done(folder, key))  # type: ignore[misc]
+            if not manifest.is_done(folder, key):
+                stage.run(run, folder)
+        _wait(lambda folder=folder, key=key: manifest.is_done(folder, key))  # type: ignore[misc]
+        if stage.name == until:
             break
 
 

@@ -73,7 +73,8 @@ def student_rl_config(recipe: Recipe) -> Any:
 
 
 def rl_config(config: SimRlConfig, others: Any, recipe: Recipe) -> Any:
-    """What decides Sim-RL's result: nothing of how its engine starts, and nothing at all where it takes no step."""
+    """What decides Sim-RL's result: not how or where its engine runs, and nothing at all where it takes no step."""
     if config.steps == 0:
         return None
-    return replace(config, vllm_memory_share=0.5, vllm_compile=True), others, recipe.watch
+    server = None if config.vllm_server is None else "host:port"  # that one samples decides, its address does not
+    return replace(config, vllm_memory_share=0.5, vllm_compile=True, vllm_server=server), others, recipe.watch

@@ -162,15 +162,22 @@ def drop_older(folder: Path, key: str) -> None:
     Raises: ArtifactError: the folder holds files that no stage of ours made.
     """
     marker = folder / IN_PROGRESS
-    stale = folder.with_name(f".{folder.name}.stale")
-    shutil.rmtree(stale, ignore_errors=True)
     if holds_anything(folder):
         if not marker.exists() and not (folder / MANIFEST).exists():
             raise ArtifactError(f"{folder}: not empty and not made by star-edge; choose another --out")
-        if not marker.exists() or read_json(marker).get("key") != key or (folder / MANIFEST).exists():
-            # Renamed first: a kill half-way through the removal must not leave a folder that nobody knows.
-            os.replace(folder, stale)
-            shutil.rmtree(stale)
+        if marker.exists() and read_json(marker).get("key") == key and not (folder / MANIFEST).exists():
+            return
+    drop(folder)
+
+
+def drop(folder: Path) -> None:
+    """Remove what a stage of ours left, finished or not; a folder of something else stays."""
+    stale = folder.with_name(f".{folder.name}.stale")
+    shutil.rmtree(stale, ignore_errors=True)
+    if (folder / IN_PROGRESS).exists() or (folder / MANIFEST).exists():
+        # Renamed first: a kill half-way through the removal must not leave a folder that nobody knows.
+        os.replace(folder, stale)
+        shutil.rmtree(stale)
 
 
 def holds_anything(folder: Path) -> bool:

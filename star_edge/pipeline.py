@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from star_edge.ahead import imports
 from star_edge.contracts import Bundle, Checkpoint, Dataset, Example, Recipe, TeacherCache
 from star_edge.engine import Details, PlannedStage, Run, Stage
 from star_edge.errors import ModelError, TrainingError
+from star_edge.preflight import check_stages
 from star_edge.recipe import LoadedRecipe
 
 # ------------------------------------------------------------------------------------------------------- stages
@@ -312,9 +314,18 @@ def _evaluate(run: Run, out: Path) -> Details:
     return {"checkpoints": list(config.checkpoints), "suites": list(config.labels)}
 
 
+WEIGHTS = ("base", "warmup", "adapt", "ckd", "merge")
+"""The stages whose files are the checkpoints of `LABELS`; `adapt` hands the warm-up's on where it takes no step."""
+
+
 def _answers(run: Run) -> Path:
-    """What the checkpoints and files of this very export said; kept when the validation is done again."""
-    return run.folder / "answers" / run.keys["export"][:16]
+    """What the checkpoints and files of this very export said; kept when the validation is done again.
+
+    A key hashes settings, and training under the same ones again leaves other weights: these are in the name too.
+    """
+    manifests = {name: run.stage_folder(name) / manifest.MANIFEST for name in WEIGHTS}
+    weights = {name: manifest.read_json(path)["files"] for name, path in manifests.items() if path.exists()}
+    return run.folder / "answers" / manifest.hash_json([run.keys["export"], weights])[:16]
 
 
 def _export(run: Run, out: Path) -> Details:
@@ -457,8 +468,12 @@ def plan(
 
 
 def execute(run: Run, *, until: str | None = None, force: bool = False, take_from: Path | None = None) -> None:
-    """Run the recipe, or what is left of it (see `engine.execute`)."""
-    engine.execute(STAGES, run, until=until, force=force, take_from=take_from)
+    """Run the recipe, or what is left of it (see `engine.execute`).
+
+    Raises: TrainingError, RuntimeMissing: a stage of those could not run in this launch (see `preflight.check_stages`).
+    """
+    check = partial(check_stages, run.recipe)
+    engine.execute(STAGES, run, until=until, force=force, take_from=take_from, check=check)
 
 
 def stage_seconds(folder: Path) -> dict[str, float]:

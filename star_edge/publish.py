@@ -43,10 +43,12 @@ def publish(run_folder: Path, out: Path, *, stage: Literal["ckd", "sim-rl"] = "s
 
 
 def _scores(run_folder: Path, stage: str) -> dict[str, Any]:
-    """Suite -> what the evaluation of the stage's checkpoint says; shares in [0, 1]."""
+    """Suite -> what the evaluation of the stage's checkpoint says, once it is finished; shares in [0, 1]."""
     from star_edge.answering.evaluation import SCORES
 
-    found = {}
+    found: dict[str, Any] = {}
+    if not (run_folder / "evaluate" / manifest.MANIFEST).is_file():
+        return found
     for path in sorted((run_folder / "evaluate" / EVALUATED[stage]).glob(f"*/{SCORES}")):
         value = manifest.read_json(path)
         kept = {name: value[name] for name in ("version", "cases", "right")}

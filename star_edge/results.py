@@ -10,7 +10,7 @@ from typing import Any
 from star_edge import engine, pipeline, recipe
 from star_edge.contracts import Score
 from star_edge.errors import ArtifactError, EvaluationError
-from star_edge.manifest import read_json, write_atomic
+from star_edge.manifest import MANIFEST, read_json, write_atomic
 from star_edge.report.plots import CURVES, Points, new_figure, plot_curves, plot_rows
 from star_edge.report.results import ResultRow, Results, results_json, results_markdown
 
@@ -59,11 +59,13 @@ def _split(row: str) -> tuple[str, Path, tuple[Path, str] | None]:
     path = Path(folder)
     if at:
         run, stage = Path(origin).parent, Path(origin).name
-        if stage not in TRAINED or not (run / engine.RESOLVED).is_file():
-            raise EvaluationError(f"{row}: {origin} is no stage of a run; give RUN/{'|'.join(TRAINED)}")
+        if stage not in TRAINED or not (run / engine.RESOLVED).is_file() or not _is_finished(run / stage):
+            raise EvaluationError(f"{row}: {origin} is no finished stage of a run; give RUN/{'|'.join(TRAINED)}")
         return name, path, (run, stage)
     parents = path.resolve().parents
     if len(parents) > 2 and parents[1].name == "evaluate" and (parents[2] / engine.RESOLVED).is_file():
+        if not _is_finished(parents[1]):
+            raise EvaluationError(f"{row}: its run has not finished evaluating; let `star-edge distill` go on")
         return name, path, (parents[2], parents[0].name)
     return name, path, None
 
@@ -77,6 +79,10 @@ def _read_scores(path: Path) -> dict[str, Any]:
     if missing := [key for key in ("suite", "version", "cases", "scores") if key not in value]:
         raise ArtifactError(f"{path}: has no {', '.join(missing)}; evaluate the checkpoint again")
     return value
+
+
+def _is_finished(stage: Path) -> bool:
+    return (stage / MANIFEST).is_file()
 
 
 def _refuse_other_cases(names: Sequence[str], scores: Sequence[Mapping[str, Any]]) -> None:

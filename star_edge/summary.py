@@ -49,8 +49,8 @@ def summarise(recipe: Recipe, folder: Path, *, command: str) -> Summary:
 
     Raises: ArtifactError: the run has not been validated yet, or its folder cannot be written.
     """
-    results = manifest.read_json(folder / "validate" / "results.json")
     manifest.read_json(folder / "validate" / manifest.MANIFEST)
+    results = manifest.read_json(folder / "validate" / "results.json")
     rows = tuple(row_from_json(row) for row in results["rows"])
     parity = tuple(parity_from_json(row) for row in results["parity"])
     quantizations = {bundle.label: bundle.quantization for bundle in pipeline.read_bundles(folder)}

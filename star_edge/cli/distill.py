@@ -109,8 +109,8 @@ def _print_plan(loaded: LoadedRecipe, folder: Path, until: str | None, take_from
         click.echo(f"# {stage['stage']:<10} {stage['state']:<9} {stage['what']}{source}{idle}")
         if stage["stage"] == until:
             break
-    if lost:
-        click.echo(f"# needs --force: {', '.join(lost)} of other settings would be done again")
+    if lost := engine.lost_work(planned, folder):
+        click.echo(f"# needs --force: {lost}")
 
 
 def _does_nothing(stage: Stage, loaded: LoadedRecipe) -> bool:

@@ -47,6 +47,8 @@ from star_edge.progress import Progress, or_quiet
 from star_edge.teacher.cache import check_compatible, open_cache, read_manifest
 from star_edge.teacher.signal import CachedSignal, LabelSignal, TeacherSignal
 
+SECTIONS = {"warmup": "adapt.warmup", "ckd": "distill.optimizer"}
+"""Where a stage of a run has its optimizer in the recipe."""
 Batch = dict[str, Any]
 """What `pack` makes of some rows, and `rows`, their numbers."""
 
@@ -278,7 +280,8 @@ def _run(
 ) -> Checkpoint:
     if not rows:
         raise TrainingError(f"{stage}: there is no row to learn from; give it more data")
-    args = training_arguments(optimizer, out, rows=len(rows), device=device, seed=seed)
+    section = SECTIONS.get(stage, "optimizer")
+    args = training_arguments(optimizer, out, rows=len(rows), device=device, seed=seed, section=section)
     trainer = DistillTrainer(
         loaded.model,
         args,
@@ -294,13 +297,15 @@ def _run(
 
 
 def training_arguments(
-    optimizer: OptimizerConfig, out: Path, *, rows: int, device: str, seed: int
+    optimizer: OptimizerConfig, out: Path, *, rows: int, device: str, seed: int, section: str = "optimizer"
 ) -> TrainingArguments:
     """Trainer arguments of a stage over `rows` rows: cosine decay after a linear warm-up, both over its real steps.
 
+    Args:
+        section: what an error calls `optimizer`.
     Raises: TrainingError: the devices cannot share `rows_per_step` evenly.
     """
-    share, _ = rows_per_device(optimizer.rows_per_step, optimizer.rows_per_step, what="optimizer.rows_per_step")
+    share, _ = rows_per_device(optimizer.rows_per_step, optimizer.rows_per_step, what=f"{section}.rows_per_step")
     steps = optimizer.max_steps or math.ceil(math.ceil(rows / optimizer.rows_per_step) * optimizer.epochs)
     args = TrainingArguments(
         **common_arguments(

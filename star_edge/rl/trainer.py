@@ -60,7 +60,8 @@ def run_sim_rl(
             model, or no vLLM server where the recipe says one is.
         RuntimeMissing: vLLM is asked for and not installed.
     """
-    _refuse(config, examples, stage)
+    section = f"{stage.replace('-', '_')}.sim_rl"  # of the recipe
+    _refuse(config, examples, stage, section)
     if uses_vllm(config):
         if find_spec("vllm") is None:
             raise RuntimeMissing.for_extra("vllm", "vllm")
@@ -77,7 +78,7 @@ def run_sim_rl(
                 loaded,
                 config,
                 progress=or_quiet(progress),
-                args=grpo_arguments(config, out, rows=len(examples), device=device, seed=seed),
+                args=grpo_arguments(config, out, rows=len(examples), device=device, seed=seed, section=section),
                 reward_funcs=[trl_reward(config.reward)],
                 train_dataset=Dataset.from_list([prompt_row(codec, example) for example in examples]),
             )
@@ -86,7 +87,7 @@ def run_sim_rl(
             raise
         raise TrainingError(
             f"{stage}: no vLLM server answers at {config.vllm_server}; start one (docs/training.md) or leave "
-            "sim_rl.vllm_server out"
+            f"{section}.vllm_server out"
         ) from error
     watching = watch and watch(loaded, out)
     if watching is not None and starts_engine and trainer.accelerator.num_processes == 1:
@@ -97,12 +98,12 @@ def run_sim_rl(
     return save_result(trainer, policy, out, stage=stage)
 
 
-def _refuse(config: SimRlConfig, examples: Sequence[Example], stage: str) -> None:
+def _refuse(config: SimRlConfig, examples: Sequence[Example], stage: str, section: str) -> None:
     """Raises: TrainingError: what cannot be trained."""
     if not examples:
         raise TrainingError(f"{stage}: there is no row to learn from; give it more data")
     if config.rollouts < 2:
-        raise TrainingError(f"{stage}: sim_rl.rollouts is {config.rollouts}, but a group needs at least 2 to compare")
+        raise TrainingError(f"{section}.rollouts is {config.rollouts}, but a group needs at least 2 to compare")
     if is_sharded():
         raise TrainingError(
             f"{stage}: Sim-RL does not train sharded weights (its reference would be lost); launch with torchrun, "
@@ -124,17 +125,21 @@ def prompt_row(codec: ChatCodec, example: Example) -> PromptRow:
     }
 
 
-def grpo_arguments(config: SimRlConfig, out: Path, *, rows: int, device: str, seed: int) -> Any:
+def grpo_arguments(
+    config: SimRlConfig, out: Path, *, rows: int, device: str, seed: int, section: str = "sim_rl"
+) -> Any:
     """TRL's arguments: one update a batch, advantages scaled within groups, loss as GRPO was published.
 
     Args:
         rows: of the training data, which `config.passes` counts.
-
+        section: what an error calls `config`.
     Raises: TrainingError: the devices cannot share `prompts_per_step` evenly.
     """
-    rows_per_device(config.prompts_per_step, 1, what="sim_rl.prompts_per_step")
+    rows_per_device(config.prompts_per_step, 1, what=f"{section}.prompts_per_step")
     rows_per_forward, forwards = rows_per_device(
-        config.prompts_per_step * config.rollouts, config.rows_per_forward, what="sim_rl.prompts_per_step * rollouts"
+        config.prompts_per_step * config.rollouts,
+        config.rows_per_forward,
+        what=f"rollouts * {section}.prompts_per_step",
     )
     steps = config.steps if config.passes is None else math.ceil(config.passes * rows / config.prompts_per_step)
     server_host, _, server_port = (config.vllm_server or "localhost:8000").rpartition(":")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import shutil
 from pathlib import Path
 
@@ -101,7 +102,7 @@ def test_the_next_command_and_the_dry_run_know_of_other_settings(recipe: Path, t
     assert result.stderr.rstrip().endswith(f"next: star-edge distill {recipe} --set seed=4 --out {tmp_path / 'run'}")
     assert_one_line(distill(recipe, tmp_path / "run", "--until", "data"), 1, "whose data would be done again")
     planned = distill(recipe, tmp_path / "run", "--until", "data", "--dry-run").stdout
-    assert planned.rstrip().endswith("# needs --force: data of other settings would be done again")
+    assert planned.rstrip().endswith(" --set values, whose data would be done again")
     assert "# warmup" not in planned
     assert json.loads(distill(recipe, tmp_path / "run", "--dry-run", "--json").stdout)["needs_force"] == ["data"]
     lent = distill(recipe, tmp_path / "other", "--from", str(tmp_path / "run"), "--set", "seed=4", "--dry-run")
@@ -123,6 +124,16 @@ def test_the_dry_run_says_which_stages_the_recipe_leaves_without_work(recipe: Pa
     assert [stage["stage"] for stage in planned["stages"] if stage["does_nothing"]] == ["adapt", "evaluate"]
     lines = distill(recipe, tmp_path / "run", *asked).stdout.splitlines()
     assert "# evaluate   run       score checkpoints on suites; nothing to do under this recipe" in lines
+
+
+def test_the_next_command_of_a_forced_run_goes_on_without_force(recipe: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert distill(recipe, run, "--until", "data").exit_code == 0
+    forced = distill(recipe, run, "--until", "base", "--set", "seed=4", "--force")
+    assert forced.exit_code == 0, forced.output
+    told = forced.stderr.rstrip().rpartition("next: star-edge ")[2]
+    result = CliRunner().invoke(main, [*shlex.split(told), "--until", "data"])
+    assert result.exit_code == 0, result.output
 
 
 def test_a_student_cannot_take_its_own_template_from_the_student(recipe: Path, tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ ALLOWED: dict[str, set[str]] = {
     "star_edge.ahead": {"star_edge.models"},
     "star_edge.keys": {"star_edge"},
     "star_edge.engine": {"star_edge.recipe", "star_edge.own_process"},
+    "star_edge.preflight": {"star_edge.keys"},
     "star_edge.positions": {"star_edge.recipe", "star_edge.models"},
     "star_edge.pipeline": {"star_edge", "star_edge_export", "star_edge_device"},
     "star_edge.summary": {"star_edge", "star_edge_export", "star_edge_device"},
@@ -64,6 +65,7 @@ ALLOWED: dict[str, set[str]] = {
 TORCH_FREE = {
     "star_edge.contracts", "star_edge.errors", "star_edge.manifest", "star_edge.progress", "star_edge.recipe",
     "star_edge.recipe_values", "star_edge.alone", "star_edge.cache_folder", "star_edge.environment",
+    "star_edge.preflight",
     "star_edge.calls", "star_edge.evaluate", "star_edge.rl.reward", "star_edge.rl.rewards", "star_edge.rl.audit",
     "star_edge.report", "star_edge_device",
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 import time
@@ -139,6 +140,130 @@ def test_a_changed_recipe_is_refused_unless_forced_and_then_redoes_only_what_dep
     assert ran == ["first", "second", "third"]
     pipeline.execute(Run(loaded(2), folder, "cpu"), force=True)
     assert ran == ["first", "second", "third", "second", "third"]
+
+
+def test_what_another_recipe_made_is_gone_as_soon_as_the_folder_is_the_new_ones(
+    ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind `until` too: a report would show it as this recipe's. What goes on afterwards asks for no force."""
+    whole = pipeline.STAGES
+    monkeypatch.setattr(pipeline, "STAGES", (*whole[:2], replace(whole[2], is_measurement=True)))
+    folder = tmp_path / "run"
+    pipeline.execute(Run(loaded(1), folder, "cpu"))
+    for name in engine.REPORTS:
+        (folder / name).touch()
+    pipeline.execute(Run(loaded(1), folder, "cpu"), until="second")
+    with pytest.raises(ArtifactError, match="other --set values, whose second would be done again"):
+        pipeline.execute(Run(loaded(2), folder, "cpu"), until="first")
+    assert all((folder / name).exists() for name in (*engine.REPORTS, "second", "third"))
+    pipeline.execute(Run(loaded(2), folder, "cpu"), until="first", force=True)
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "first", engine.RESOLVED]
+    pipeline.execute(Run(loaded(2), folder, "cpu"))
+    assert ran == ["first", "second", "third", "second", "third"]
+
+
+def test_a_report_goes_with_the_recipe_that_it_judges_by(ran: list[str], tmp_path: Path) -> None:
+    run = Run(loaded(), tmp_path / "run", "cpu")
+    pipeline.execute(run)
+    (run.folder / "report.json").touch()
+    pipeline.execute(replace(run, loaded=replace(loaded(), recipe=replace(loaded().recipe, name="new"))))
+    assert not (run.folder / "report.json").exists()
+    assert ran == ["first", "second", "third"]
+
+
+def remove(stage: Path) -> None:
+    shutil.rmtree(stage)
+
+
+def cut_short(stage: Path) -> None:
+    (stage / "result").write_text("f")
+
+
+@pytest.mark.parametrize("damage", [remove, cut_short])
+def test_what_was_made_from_a_stage_that_is_done_again_is_done_again(
+    ran: list[str], tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    """Its key says nothing of it: training under the same settings leaves other weights each time."""
+    run = Run(loaded(), tmp_path / "run", "cpu")
+    pipeline.execute(run)
+    damage(run.folder / "first")
+    assert [item.state for item in pipeline.plan(run.loaded, run.folder)] == ["run", "run", "run"]
+    lost = "second, third" if damage is remove else "first, second, third"
+    refusal = f"{run.folder / 'first'}: missing or damaged, so that {lost} would be done again; choose another --out"
+    with pytest.raises(ArtifactError, match=re.escape(refusal)):
+        pipeline.execute(run)
+    assert (run.folder / "third" / manifest.MANIFEST).exists()
+    pipeline.execute(run, force=True, until="first")
+    assert not (run.folder / "second").exists()
+    pipeline.execute(run)
+    assert ran == ["first", "second", "third"] * 2
+
+
+def test_measurements_of_a_stage_that_is_done_again_are_done_again_without_asking(
+    ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = pipeline.STAGES
+    monkeypatch.setattr(pipeline, "STAGES", (whole[0], *(replace(stage, is_measurement=True) for stage in whole[1:])))
+    run = Run(loaded(), tmp_path / "run", "cpu")
+    pipeline.execute(run)
+    shutil.rmtree(run.folder / "first")
+    pipeline.execute(run)
+    assert ran == ["first", "second", "third"] * 2
+
+
+def test_a_stage_that_was_killed_while_it_was_done_again_goes_on_without_force(
+    ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(_run: Run, out: Path) -> Details:
+        (out / "half").write_text("x")
+        raise KeyboardInterrupt
+
+    run = Run(loaded(), tmp_path / "run", "cpu")
+    pipeline.execute(run)
+    shutil.rmtree(run.folder / "first")
+    whole = pipeline.STAGES
+    monkeypatch.setattr(pipeline, "STAGES", (replace(whole[0], run=killed), *whole[1:]))
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.execute(run, force=True)
+    monkeypatch.setattr(pipeline, "STAGES", whole)
+    assert [item.state for item in pipeline.plan(run.loaded, run.folder)] == ["continue", "run", "run"]
+    pipeline.execute(run)
+    assert ran == ["first", "second", "third"] * 2
+    assert (run.folder / "first" / "half").exists()
+
+
+def test_what_was_begun_from_a_stage_that_is_gone_is_not_continued(ran: list[str], tmp_path: Path) -> None:
+    run = Run(loaded(), tmp_path / "run", "cpu")
+    pipeline.execute(run, until="first")
+    manifest.begin(run.folder / "second", pipeline.plan(run.loaded, run.folder)[1].key)
+    (run.folder / "second" / "half").write_text("x")
+    shutil.rmtree(run.folder / "first")
+    pipeline.execute(run)
+    assert ran == ["first", "first", "second", "third"]
+    assert not (run.folder / "second" / "half").exists()
+
+
+def test_further_processes_wait_for_what_was_made_from_a_stage_that_is_done_again(
+    ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(loaded(), tmp_path / "run", "cpu")
+    pipeline.execute(run)
+    shutil.rmtree(run.folder / "first")
+    whole, together = pipeline.STAGES, threading.Barrier(2)
+
+    def train(a_run: Run, out: Path) -> Details:
+        together.wait(timeout=20)
+        return whole[1].run(a_run, out)
+
+    monkeypatch.setattr(pipeline, "STAGES", (whole[0], replace(whole[1], is_training=True, run=train), whole[2]))
+    further = threading.Thread(target=lambda: pipeline.execute(run))
+    monkeypatch.setattr(engine, "rank", lambda: 1 if threading.current_thread() is further else 0)
+    further.start()
+    time.sleep(2 * engine.SECONDS_BETWEEN_LOOKS)
+    pipeline.execute(run, force=True)
+    further.join(timeout=20)
+    assert not further.is_alive()
+    assert ran == ["first", "second", "third", "first", "second", "second", "third"]
 
 
 def test_until_stops_behind_the_stage_and_the_rest_goes_on_later(ran: list[str], tmp_path: Path) -> None:
@@ -393,6 +518,27 @@ def test_what_was_made_from_other_results_is_not_taken(ran: list[str], tmp_path:
     assert states(other, tmp_path / "one") == ["done", "continue" if begun else "done", "run"]
 
 
+@pytest.mark.parametrize("same", [True, False], ids=["the same", "other files"])
+def test_behind_a_stage_that_is_taken_only_the_very_same_stays(ran: list[str], tmp_path: Path, same: bool) -> None:
+    pipeline.execute(Run(loaded(), tmp_path / "one", "cpu"))
+    other = Run(loaded(), tmp_path / "two", "cpu")
+    pipeline.execute(other, until="second", take_from=tmp_path / "one")
+    if not same:
+        key = manifest.read_json(other.folder / "second" / manifest.MANIFEST)["key"]
+        manifest.drop(other.folder / "second")
+        manifest.begin(other.folder / "second", key)
+        (other.folder / "second" / "result").write_text("SECOND")
+        manifest.finish(other.folder / "second", "second", key, details={}, seconds=1)
+    shutil.rmtree(other.folder / "first")
+    assert states(other, tmp_path / "one") == ["take", "done" if same else "take", "take"]
+    if not same:
+        with pytest.raises(ArtifactError, match="first: missing or damaged, so that second would be done again"):
+            pipeline.execute(other, take_from=tmp_path / "one")
+    pipeline.execute(other, take_from=tmp_path / "one", force=not same)
+    assert (other.folder / "second" / "result").read_text() == "second"
+    assert ran == ["first", "second", "third"]
+
+
 def test_foreign_files_in_a_stages_place_are_left_alone(ran: list[str], tmp_path: Path) -> None:
     pipeline.execute(Run(loaded(), tmp_path / "one", "cpu"))
     other = Run(loaded(), tmp_path / "two", "cpu")
@@ -557,3 +703,32 @@ def test_a_stage_is_done_again_for_what_can_change_it(
     before, after = load(path, given), load(path, [*given, *changes])
     trained = [stage for stage in pipeline.STAGES if stage.name in ("warmup", "adapt", "cache", "ckd", "sim-rl")]
     assert [stage.name for stage in trained if stage.config(before) != stage.config(after)] == again.split()
+
+
+@pytest.mark.parametrize("config", [keys.adapt_config, keys.student_rl_config])
+def test_where_a_vllm_server_is_decides_nothing_but_that_there_is_one_does(config: Callable[[Recipe], object]) -> None:
+    def found(server: str | None) -> object:
+        sim_rl = SimRlConfig(vllm_server=server)
+        return config(replace(loaded().recipe, adapt=AdaptConfig(sim_rl=sim_rl), sim_rl=StudentRlConfig(sim_rl=sim_rl)))
+
+    assert found("10.0.0.2:8000") == found("10.0.0.3:8001") != found(None)
+
+
+@pytest.mark.parametrize("stage", ["base", "warmup", "adapt", "ckd", "merge"])
+def test_answers_of_other_weights_are_not_those_of_the_same_settings(tmp_path: Path, stage: str) -> None:
+    """A training with a time budget leaves other weights each time, under one key."""
+    run = Run(loaded(), tmp_path, "cpu", keys={"export": "key"})
+
+    def train(weights: str) -> None:
+        shutil.rmtree(tmp_path / stage, ignore_errors=True)
+        manifest.begin(tmp_path / stage, "key")
+        (tmp_path / stage / "model").write_text(weights)
+        manifest.finish(tmp_path / stage, stage, "key", details={}, seconds=1)
+
+    train("one")
+    before = pipeline._answers(run)
+    train("two")
+    assert pipeline._answers(run) != before
+    train("one")
+    assert pipeline._answers(run) == before
+    assert pipeline._answers(replace(run, keys={"export": "other"})) != before

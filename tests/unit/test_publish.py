@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from star_edge.contracts import Checkpoint
 from star_edge.engine import Run
 from star_edge.manifest import begin, finish
 from star_edge.models.load import load, prepare
+from star_edge.publish import _scores
 
 
 def invoke(*arguments: object) -> Result:
@@ -49,11 +51,13 @@ def run(tiny_student: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def write_scores(run: Run, suite: str, right: int) -> None:
     """As the `evaluate` stage leaves them."""
-    folder = run.stage_folder("evaluate") / "merge" / suite
+    stage = run.stage_folder("evaluate")
+    folder = stage / "merge" / suite
     folder.mkdir(parents=True, exist_ok=True)
     score = {"label": "exact_call", "value": right / 100, "n": 100, "low": 0.0, "high": 1.0, "is_aggregate": False}
     found: dict[str, Any] = {"version": "v1", "cases": 100, "right": right, "scores": [score]}
     (folder / "scores.json").write_text(json.dumps(found))
+    finish(stage, "evaluate", "key", details={}, seconds=1)
 
 
 @pytest.mark.slow
@@ -110,6 +114,14 @@ def test_what_is_no_run_or_no_finished_stage_is_refused(run: Run, tmp_path: Path
         assert result.exit_code == 1
         assert message in result.stderr
         assert not (tmp_path / "out").exists()
+
+
+def test_scores_of_an_evaluation_that_is_not_finished_are_not_published(run: Run, tmp_path: Path) -> None:
+    copy = replace(run, folder=shutil.copytree(run.folder, tmp_path / "run", symlinks=True))
+    write_scores(copy, "heldout", 40)
+    assert _scores(copy.folder, "sim-rl")["heldout"]["right"] == 40
+    (copy.folder / "evaluate" / "manifest.json").unlink()
+    assert _scores(copy.folder, "sim-rl") == {}
 
 
 def test_an_adapter_on_a_trained_model_is_refused(run: Run, tmp_path: Path) -> None:

@@ -56,8 +56,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         manifest.finish(stage, name, "key", details={}, seconds=seconds)
     loaded = recipe.load(write_tiny_recipe(tmp_path / "recipe", tmp_path))
     (run / engine.RESOLVED).write_text(recipe.to_yaml(loaded.recipe))
+    manifest.begin(run / "evaluate", "key")
     write_evaluation(run / "evaluate" / "base" / "bfcl", wrong=2)
     write_evaluation(run / "evaluate" / "merge" / "bfcl", wrong=1)
+    manifest.finish(run / "evaluate", "evaluate", "key", details={}, seconds=1)
     return run
 
 
@@ -166,8 +168,8 @@ def test_without_matplotlib_nothing_is_written(run: Path, monkeypatch: pytest.Mo
         (["a={base}", "b=part"], "row 'b': 9 cases of bfcl, where 130 of bfcl are due"),
         (["a=damaged"], "damaged/scores.json: has no version, scores; evaluate the checkpoint again"),
         (["a=rows"], "row 'a': 130 cases of rows.jsonl, where 130 of bfcl are due"),
-        (["a={base}@runs/tiny/export"], "runs/tiny/export is no stage of a run; give RUN/base|"),
-        (["a={base}@nowhere/ckd"], "nowhere/ckd is no stage of a run"),
+        (["a={base}@runs/tiny/export"], "runs/tiny/export is no finished stage of a run; give RUN/base|"),
+        (["a={base}@nowhere/ckd"], "nowhere/ckd is no finished stage of a run"),
         (["a={base}", "--curves", "b=runs/tiny/base"], "b=runs/tiny/base: nothing to draw"),
         (["a={base}", "--curves", "runs/tiny/sim-rl"], "runs/tiny/sim-rl: nothing to draw; give NAME=RUN/STAGE"),
     ],
@@ -183,6 +185,21 @@ def test_what_cannot_be_collected_is_one_line(arguments: list[str], message: str
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert not Path("tiny.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("stage", "row", "message"),
+    [
+        ("evaluate", "a={base}", "its run has not finished evaluating; let `star-edge distill` go on"),
+        ("ckd", "a={base}@runs/tiny/ckd", "runs/tiny/ckd is no finished stage of a run"),
+    ],
+)
+def test_a_stage_that_is_not_finished_lends_no_numbers(stage: str, row: str, message: str, run: Path) -> None:
+    (run / stage / manifest.MANIFEST).unlink()
+    done = invoke(row.format(base=run / "evaluate/base/bfcl"), "--no-plots", "--out", "tiny.json")
+    assert done.exit_code == 1, done.output
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_curves_hold_every_number_and_a_damaged_log_is_refused(run: Path) -> None:

@@ -490,6 +490,12 @@ def test_devices_that_cannot_share_a_step_are_refused(monkeypatch):
         training.rows_per_device(128, 8, what="rows")
 
 
+def test_the_key_of_the_recipe_is_named_whose_rows_devices_cannot_share(student, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(TrainingError, match=r"^adapt\.warmup\.rows_per_step is 5, which 2 processes"):
+        sft(student, tmp_path, rows_per_step=5)
+
+
 @pytest.mark.parametrize(("bfloat16", "products"), [(True, torch.bfloat16), (False, None)])
 def test_sharded_sums_are_float32(bfloat16, products):
     plugin = SimpleNamespace(fsdp_version=2, activation_checkpointing=False)

@@ -489,6 +489,12 @@ def test_vllm_that_is_not_installed_is_named(student, examples, tmp_path, monkey
         run(student, examples, tmp_path, vllm_server="host:1")
 
 
+def test_the_key_of_the_recipe_is_named_whose_prompts_devices_cannot_share(student, examples, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(TrainingError, match=r"^sim_rl\.sim_rl\.prompts_per_step is 3, which 2 processes"):
+        run(student, examples, tmp_path)
+
+
 def test_sharded_weights_are_refused(student, examples, tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(TrainingError, match=r"^sim-rl: Sim-RL does not train sharded weights .* launch with torchrun"):
