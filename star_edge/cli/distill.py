@@ -88,7 +88,6 @@ def _print_plan(loaded: LoadedRecipe, folder: Path, until: str | None, take_from
     planned = pipeline.plan(loaded, folder, until=until, take_from=take_from)
     if line := engine.first_not_taken(planned, take_from):
         click.echo(line, err=True)
-    lost = engine.lost_stages(planned, folder)
     stages = [
         {
             "stage": item.stage.name,
@@ -99,6 +98,7 @@ def _print_plan(loaded: LoadedRecipe, folder: Path, until: str | None, take_from
         for item in planned
     ]
     if as_json:
+        lost = engine.lost_stages(planned, folder)
         echo_json({"folder": str(folder), "stages": stages, "needs_force": lost, "recipe": plain(loaded.recipe)})
         return
     click.echo(to_yaml(loaded.recipe))
@@ -109,8 +109,8 @@ def _print_plan(loaded: LoadedRecipe, folder: Path, until: str | None, take_from
         click.echo(f"# {stage['stage']:<10} {stage['state']:<9} {stage['what']}{source}{idle}")
         if stage["stage"] == until:
             break
-    if lost := engine.lost_work(planned, folder):
-        click.echo(f"# needs --force: {lost}")
+    if line := engine.lost_work(planned, folder):
+        click.echo(f"# needs --force: {line}")
 
 
 def _does_nothing(stage: Stage, loaded: LoadedRecipe) -> bool:
