@@ -18,11 +18,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
-
 from star_edge import manifest
+from star_edge.alone import alone
 from star_edge.contracts import Checkpoint, Recipe
 from star_edge.errors import ArtifactError, RecipeError, StarEdgeError
+from star_edge.launch import is_launched, rank
 from star_edge.own_process import OwnProcess
 from star_edge.progress import Progress
 from star_edge.recipe import LoadedRecipe, load, recipe_hash, to_yaml
@@ -184,21 +184,16 @@ def execute(
     planned = plan(stages, run.loaded, run.folder, until=until, take_from=take_from)  # refuses before anything is made
     check({item.stage.name for item in _up_to(planned, until) if item.state in ("run", "continue")})
     run.folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(run.folder / manifest.LOCK, timeout=0):
-            planned = plan(stages, run.loaded, run.folder, until=until, take_from=take_from)
-            _claim(planned, run, force=force)
-            if line := first_not_taken(planned, take_from):
-                run.progress.line(line)
-            run = replace(run, keys={item.stage.name: item.key for item in planned})
-            wanted = _up_to(planned, until)
-            with closing(
-                _GpuProcesses([item.stage for item in wanted if item.state in ("run", "continue")], run)
-            ) as gpu:
-                for index, item in enumerate(wanted, start=1):
-                    _execute_stage(run, item, f"[{index}/{len(planned)}] {item.stage.name}", take_from, gpu)
-    except Timeout:
-        raise ArtifactError(f"{run.folder}: another star-edge is working there; wait for it to end") from None
+    with alone(run.folder, run.folder / manifest.LOCK):
+        planned = plan(stages, run.loaded, run.folder, until=until, take_from=take_from)
+        _claim(planned, run, force=force)
+        if line := first_not_taken(planned, take_from):
+            run.progress.line(line)
+        run = replace(run, keys={item.stage.name: item.key for item in planned})
+        wanted = _up_to(planned, until)
+        with closing(_GpuProcesses([item.stage for item in wanted if item.state in ("run", "continue")], run)) as gpu:
+            for index, item in enumerate(wanted, start=1):
+                _execute_stage(run, item, f"[{index}/{len(planned)}] {item.stage.name}", take_from, gpu)
 
 
 def _up_to(planned: Sequence[PlannedStage], until: str | None) -> list[PlannedStage]:
@@ -431,16 +426,6 @@ def _execute_stage(run: Run, item: PlannedStage, title: str, take_from: Path | N
     seconds = spent + time.monotonic() - started
     manifest.finish(folder, item.stage.name, item.key, details=details, seconds=seconds, scratch=item.stage.scratch)
     run.progress.line(f"{title}: done in {seconds:.0f} s")
-
-
-def is_launched() -> bool:
-    """Whether torchrun or accelerate started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
-def rank() -> int:
-    """Number of this process in a launch by torchrun or accelerate; 0 outside one."""
-    return int(os.environ.get("RANK", "0"))
 
 
 def _follow(stages: Sequence[Stage], run: Run, until: str | None) -> None:

@@ -5,13 +5,13 @@ The stages keep their own checks, for those who call them without a run.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 from importlib.util import find_spec
 
 from star_edge.contracts import Recipe, SimRlConfig
 from star_edge.errors import RuntimeMissing, TrainingError
 from star_edge.keys import supervised_watch
+from star_edge.launch import is_sharded, processes
 
 
 def check_stages(recipe: Recipe, stages: Collection[str]) -> None:
@@ -36,7 +36,7 @@ def check_stages(recipe: Recipe, stages: Collection[str]) -> None:
 
 def _check_supervised(recipe: Recipe, section: str, rows_per_step: int) -> None:
     _check_share(f"{section}.rows_per_step", rows_per_step)
-    if supervised_watch(recipe) is not None and _is_sharded():
+    if supervised_watch(recipe) is not None and is_sharded():
         raise TrainingError(
             f"{section}: a watch scores in the first process alone, which under FSDP holds a part of each weight; "
             "leave watch out (--set watch=null), launch with torchrun, or stop before it with --until"
@@ -47,7 +47,7 @@ def _check_sim_rl(section: str, config: SimRlConfig) -> None:
     if config.steps == 0:
         return
     _check_share(f"{section}.prompts_per_step", config.prompts_per_step)
-    if _is_sharded():
+    if is_sharded():
         raise TrainingError(
             f"{section}: Sim-RL does not train sharded weights (its reference would be lost); stop before it with "
             "--until and go on with torchrun, or set steps: 0"
@@ -59,14 +59,8 @@ def _check_sim_rl(section: str, config: SimRlConfig) -> None:
 
 
 def _check_share(key: str, rows: int) -> None:
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if rows % processes:
-        raise TrainingError(f"{key} is {rows}, which {processes} processes cannot share evenly; change one")
-
-
-def _is_sharded() -> bool:
-    """As `star_edge.distill.training` asks it, which imports torch."""
-    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    if rows % processes():
+        raise TrainingError(f"{key} is {rows}, which {processes()} processes cannot share evenly; change one")
 
 
 def _check_vllm(key: str) -> None:

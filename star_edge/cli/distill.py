@@ -129,13 +129,13 @@ def _run(
 ) -> None:
     """`command` is what goes on with this very run."""
     prepare_process()
-    from star_edge import engine, pipeline
+    from star_edge import engine, launch, pipeline
     from star_edge.progress import Progress
 
-    progress = Progress(quiet=engine.rank() > 0)
+    progress = Progress(quiet=launch.rank() > 0)
     run = engine.Run(loaded, folder, pipeline.resolve_device(loaded.recipe.device), progress)
     pipeline.execute(run, until=until, force=force, take_from=take_from)
-    if engine.rank() > 0:
+    if launch.rank() > 0:
         return
     if until is not None and until != pipeline.STAGE_NAMES[-1]:
         if as_json:

@@ -18,6 +18,7 @@ from transformers.trainer_callback import TrainerControl, TrainerState
 from star_edge.contracts import Checkpoint, Precision, TuningConfig
 from star_edge.distill.time_budget import is_spent
 from star_edge.errors import ArtifactError, TrainingError
+from star_edge.launch import is_sharded, processes
 from star_edge.manifest import read_json
 from star_edge.models.folder import GENERATION_CONFIG, copy_tokenizer
 from star_edge.models.load import LoadedModel, load, tokenizer_folder
@@ -37,17 +38,12 @@ def rows_per_device(rows_per_step: int, rows_per_forward: int, *, what: str) -> 
 
     Raises: TrainingError: the devices cannot share a step evenly.
     """
-    devices = int(os.environ.get("WORLD_SIZE", "1"))
+    devices = processes()
     if rows_per_step % devices:
         raise TrainingError(f"{what} is {rows_per_step}, which {devices} processes cannot share evenly; change one")
     share = rows_per_step // devices
     forward = max(rows for rows in range(1, min(share, rows_per_forward) + 1) if share % rows == 0)
     return forward, share // forward
-
-
-def is_sharded() -> bool:
-    """Whether this launch shards weights over its processes (FSDP, as accelerate's launcher announces it)."""
-    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
 def shard_exactly(plugin: Any, *, bfloat16: bool) -> None:

@@ -17,7 +17,6 @@ from star_edge.contracts import Checkpoint, Example, SimRlConfig, TuningConfig
 from star_edge.data.chat import ChatCodec
 from star_edge.distill.training import (
     common_arguments,
-    is_sharded,
     load_trainable,
     rows_per_device,
     run_to_end,
@@ -25,6 +24,7 @@ from star_edge.distill.training import (
 )
 from star_edge.distill.watch import MakeWatch
 from star_edge.errors import RuntimeMissing, TrainingError
+from star_edge.launch import is_sharded
 from star_edge.models.vllm_engine import nothing_compiled, prepare_environment
 from star_edge.progress import Progress, or_quiet
 from star_edge.rl.groups import PromptRow
