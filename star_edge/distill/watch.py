@@ -74,6 +74,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._history: list[dict[str, Any]] = []
         self._scores_start = scores_start
         self._reason: str | None = None
+        self._saved_best: int | None = None  # the best step that the last checkpoint knows
         self.answer: Answer = self._decoded
 
     @property
@@ -87,8 +88,10 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if state.global_step and log.exists():
             lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
             self._history = [line for line in lines if line["step"] <= state.global_step]
+            if self._history:
+                self._saved_best = self.best["step"]
             if state.is_world_process_zero:  # steps behind the checkpoint are done again, and may come out otherwise
-                self._forget(lambda step: step > state.global_step)
+                self._keep_only(self._saved_best)
         if not self._history and self._scores_start:
             self._score(state)
 
@@ -119,8 +122,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Forget what no resumed run will go back to."""
         if state.is_world_process_zero and self._history:
-            best = self.best["step"]
-            self._forget(lambda step: step != best)
+            self._saved_best = self.best["step"]
+            self._keep_only(self._saved_best)
 
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Score the last step, and put the best weights back when they are others."""
@@ -132,6 +135,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         best = self.best
         if best["step"] != self._history[-1]["step"]:
             restore(self._loaded.model, best_weights(self._out, best["step"]))
+        if state.is_world_process_zero:
+            self._keep_only(best["step"])
         kept = "the weights of step" if best["step"] else "the weights as they came, step"
         self._progress.line(
             f"  kept {kept} {best['step']}: dev score {best['score']:.1%}, best of {len(self._history)}"
@@ -144,6 +149,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             line |= self._answered()
             if not self._history or line["score"] >= self.best["score"]:
                 keep(self._loaded.model, best_weights(self._out, state.global_step))
+                self._keep_only(state.global_step, self._saved_best)
         told = [line]
         if dist.is_initialized():
             dist.broadcast_object_list(told)
@@ -185,9 +191,10 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._reason = reason
         self._progress.line(f"  stops early: {reason}")
 
-    def _forget(self, is_of_no_use: Callable[[int], bool]) -> None:
+    def _keep_only(self, *steps: int | None) -> None:
+        kept = [best_weights(self._out, step) for step in steps if step is not None]
         for path in self._out.glob("watch-*.safetensors"):
-            if is_of_no_use(int(path.stem.removeprefix("watch-"))):
+            if path not in kept:
                 path.unlink()
 
     def _write_log(self) -> None:

@@ -191,11 +191,22 @@ def test_a_resumed_run_restores_the_weights_that_it_names_though_a_later_score_w
     assert (again.best["step"], level(model, before)) == (2, 2)
 
 
-def test_the_weights_of_one_step_alone_stay_behind_a_checkpoint(watched, tmp_path):
-    watch, model = watched([WRONG] * 4, [RIGHT] + [WRONG] * 3, [RIGHT] * 4)
-    run(watch, model, until=4)
-    watch.on_save(None, at(4), None)
-    assert [path.name for path in tmp_path.glob("*.safetensors")] == ["watch-4.safetensors"]
+def kept_weights(folder):
+    return sorted(path.name for path in folder.glob("*.safetensors"))
+
+
+def test_weights_stay_as_long_as_a_resumed_run_may_go_back_to_them(watched, tmp_path):
+    watch, _ = watched([WRONG] * 4, *([RIGHT] * n + [WRONG] * (4 - n) for n in (1, 2, 3)), [WRONG] * 4)
+    control = SimpleNamespace(should_training_stop=False)
+    watch.on_train_begin(None, at(0), control)
+    watch.on_step_end(None, at(2), control)
+    watch.on_save(None, at(3), control)
+    assert kept_weights(tmp_path) == ["watch-2.safetensors"]
+    watch.on_step_end(None, at(4), control)
+    watch.on_step_end(None, at(6), control)
+    assert kept_weights(tmp_path) == ["watch-2.safetensors", "watch-6.safetensors"]
+    watch.on_train_end(None, at(8), control)
+    assert kept_weights(tmp_path) == ["watch-6.safetensors"]
 
 
 def test_a_reply_is_right_where_no_call_is_due(watched):
