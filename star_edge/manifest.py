@@ -109,6 +109,19 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def read_if_there(path: Path) -> dict[str, Any] | None:
+    """As `read_json`; None where there is no such file, or where another process takes it away meanwhile.
+
+    Raises: ArtifactError: cut short, or not an object.
+    """
+    try:
+        return read_json(path)
+    except ArtifactError:
+        if path.exists():
+            raise
+        return None
+
+
 def stage_key(stage: str, config: Any, inputs: Mapping[str, str]) -> str:
     """Hash of all that decides a stage's result: its config and its inputs' own keys."""
     return hash_json({"stage": stage, "schema": SCHEMA, "config": config, "inputs": dict(inputs)})
@@ -119,16 +132,18 @@ def is_done(folder: Path, key: str) -> bool:
 
     The listed files are checked by size, which catches a file cut short or deleted without reading gigabytes.
     """
-    path = folder / MANIFEST
-    if not path.exists():
+    manifest = read_if_there(folder / MANIFEST)
+    if manifest is None or manifest.get("key") != key:
         return False
-    manifest = read_json(path)
-    if manifest.get("key") != key:
-        return False
-    return all(
-        (folder / name).is_file() and (folder / name).stat().st_size == entry["bytes"]
-        for name, entry in manifest["files"].items()
-    )
+    return all(_size(folder / name) == entry["bytes"] for name, entry in manifest["files"].items())
+
+
+def _size(path: Path) -> int | None:
+    """Bytes of a file; None where there is none."""
+    try:
+        return path.stat().st_size if path.is_file() else None
+    except FileNotFoundError:
+        return None
 
 
 def begin(folder: Path, key: str) -> float:

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -128,3 +129,21 @@ def test_keys_depend_on_config_inputs_and_stage_but_not_on_key_order() -> None:
         )
         == 4
     )
+
+
+def test_a_file_that_goes_while_it_is_looked_at_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Further processes of a launch look at folders that the first one may remove."""
+    manifest.begin(tmp_path, "key")
+    manifest.finish(tmp_path, "stage", "key", details={}, seconds=1)
+    real = Path.read_text
+
+    def gone(path: Path, **given: Any) -> str:
+        path.unlink()
+        return real(path, **given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", gone)
+        assert not manifest.is_done(tmp_path, "key")
+    (tmp_path / manifest.MANIFEST).write_text("{")
+    with pytest.raises(ArtifactError):
+        manifest.is_done(tmp_path, "key")
