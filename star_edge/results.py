@@ -103,13 +103,17 @@ def _row(name: str, value: Mapping[str, Any], origin: tuple[Path, str] | None) -
     run, stage = origin
     resolved = recipe.load(run / engine.RESOLVED).recipe
     seconds = pipeline.stage_seconds(run)
+    steps = {trained: _steps(run / trained) for trained in TRAINED[stage]}
     return ResultRow(
         name,
         scores,
         seed=resolved.seed,
         minutes=sum(seconds.get(needed, 0.0) for needed in _behind(stage)) / 60,
-        steps=sum(_steps(run / trained) for trained in TRAINED[stage]),
+        steps=sum(steps.values()),
         recipe=f"{resolved.name} {recipe.recorded_hash(run / engine.RESOLVED)[:12]}",
+        without_effect=tuple(
+            trained for trained, kept in steps.items() if not kept and (run / trained / LOGS[1]).is_file()
+        ),
     )
 
 

@@ -20,7 +20,10 @@ EXPLAINED = (
 
 @dataclass(frozen=True, slots=True)
 class ResultRow:
-    """One checkpoint. minutes, steps, seed, recipe: of the run it came from; null where no run is known."""
+    """One checkpoint. minutes, steps, seed, recipe: of the run it came from; null where no run is known.
+
+    without_effect: trainings behind it whose dev score was best before their first step, so that none was kept.
+    """
 
     name: str
     scores: tuple[Score, ...]
@@ -28,6 +31,7 @@ class ResultRow:
     minutes: float | None = None
     steps: int | None = None
     recipe: str | None = None
+    without_effect: tuple[str, ...] = ()
 
     def score(self, label: str) -> Score | None:
         """The score of that label, if there is one."""
@@ -74,6 +78,7 @@ def _row_json(row: ResultRow) -> dict[str, Any]:
         "minutes": None if row.minutes is None else round(row.minutes, 2),
         "steps": row.steps,
         "recipe": row.recipe,
+        "without_effect": list(row.without_effect),
         "bfcl": {score.label: _percent(score.value) for score in scores},
         "intervals": {score.label: [_percent(score.low), _percent(score.high)] for score in scores},
         "n": {score.label: score.n for score in scores},
@@ -98,6 +103,11 @@ def results_markdown(results: Results, plots: Sequence[str]) -> str:
     facts |= {"GPU": results.gpu, **results.versions}
     parts = [f"# {results.name}", f"{results.suite}, {results.cases} cases. {EXPLAINED}"]
     parts += [markdown_table(headline_table(results.rows))]
+    for stage in dict.fromkeys(stage for row in results.rows for stage in row.without_effect):
+        those = ", ".join(row.name for row in results.rows if stage in row.without_effect)
+        parts += [
+            f"No step of {stage} was kept in {those}: the dev score was best before it, so the weights are older."
+        ]
     parts += [f"![{name.removesuffix('.png')}]({name})" for name in plots]
     parts += ["## Every score", markdown_table(_category_table(results.rows))]
     parts += ["## How it was made", f"```sh\n{results.command}\n```"]

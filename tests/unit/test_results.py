@@ -72,7 +72,14 @@ def test_steps_are_those_behind_the_weights_that_were_kept(run: Path, scores: tu
     lines = [{"step": step, "score": score} for step, score in zip((0, 2, 3), scores, strict=True)]
     (run / "sim-rl" / "watch.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert invoke(*rows(run), "--no-plots", "--out", "docs/tiny.json").exit_code == 0
-    assert [row["steps"] for row in json.loads(Path("docs/tiny.json").read_text())["rows"]] == [0, STEPS["ckd"] + kept]
+    found = json.loads(Path("docs/tiny.json").read_text())["rows"]
+    assert [row["steps"] for row in found] == [0, STEPS["ckd"] + kept]
+    assert [row["without_effect"] for row in found] == [[], [] if kept else ["sim-rl"]]
+    told = (
+        "No step of sim-rl was kept in CKD + Sim-RL: the dev score was best before it"
+        in Path("docs/tiny.md").read_text()
+    )
+    assert told == (not kept)
 
 
 def test_a_results_file_says_all_that_is_needed_to_believe_it(run: Path) -> None:
