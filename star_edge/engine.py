@@ -153,8 +153,8 @@ def _state(folder: Path, key: str) -> Literal["done", "continue", "run"]:
 
 
 def _is_begun(folder: Path, key: str) -> bool:
-    marker = folder / manifest.IN_PROGRESS
-    return marker.exists() and manifest.read_json(marker).get("key") == key
+    marker = manifest.read_if_there(folder / manifest.IN_PROGRESS)
+    return marker is not None and marker.get("key") == key
 
 
 def execute(
@@ -182,7 +182,7 @@ def execute(
     if manifest.holds_anything(run.folder) and not (run.folder / RESOLVED).exists():
         raise ArtifactError(f"{run.folder}: exists and is not a run of star-edge; choose another --out")
     planned = plan(stages, run.loaded, run.folder, until=until, take_from=take_from)  # refuses before anything is made
-    check({item.stage.name for item in _up_to(planned, until) if item.state in ("run", "continue")})
+    check({item.stage.name for item in up_to(planned, until) if item.state in ("run", "continue")})
     run.folder.mkdir(parents=True, exist_ok=True)
     with alone(run.folder, run.folder / manifest.LOCK):
         planned = plan(stages, run.loaded, run.folder, until=until, take_from=take_from)
@@ -190,13 +190,14 @@ def execute(
         if line := first_not_taken(planned, take_from):
             run.progress.line(line)
         run = replace(run, keys={item.stage.name: item.key for item in planned})
-        wanted = _up_to(planned, until)
+        wanted = up_to(planned, until)
         with closing(_GpuProcesses([item.stage for item in wanted if item.state in ("run", "continue")], run)) as gpu:
             for index, item in enumerate(wanted, start=1):
                 _execute_stage(run, item, f"[{index}/{len(planned)}] {item.stage.name}", take_from, gpu)
 
 
-def _up_to(planned: Sequence[PlannedStage], until: str | None) -> list[PlannedStage]:
+def up_to(planned: Sequence[PlannedStage], until: str | None) -> list[PlannedStage]:
+    """The stages that are asked for: all, or those as far as `until`."""
     names = [item.stage.name for item in planned]
     return list(planned if until is None else planned[: names.index(until) + 1])
 
@@ -260,19 +261,20 @@ def _with_taken(
     """
     reasons: dict[str, str] = {}
     found = []
-    for place, item in enumerate(planned):
+    asked = {item.stage.name for item in up_to(planned, until)}
+    for item in planned:
         name = item.stage.name
         inherited = (reasons[need] for need in item.stage.needs if need in reasons)
         reason = next(inherited, None) or _why_not_taken(item, loaded, folder / name, other / name)
+        if reason is None and item.state == "run":
+            has_it = manifest.is_done(folder / name, item.key) and _files(folder / name) == _files(other / name)
+            if not has_it and name not in asked:
+                reason = f"{name} is not asked for"
+            item = replace(item, state="done" if has_it else "take" if name in asked else "run")
         if reason is not None:
             reasons[name] = reason
-            item = replace(item, why_not_taken=reason)
-        elif item.state == "run":
-            has_it = manifest.is_done(folder / name, item.key) and _files(folder / name) == _files(other / name)
-            item = replace(item, state="done" if has_it else "take")
+            item = replace(item, why_not_taken=reason if name in asked else None)
         found.append(item)
-        if name == until:
-            return [*found, *planned[place + 1 :]]
     return found
 
 

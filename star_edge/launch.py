@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from star_edge.errors import TrainingError
+
 
 def processes() -> int:
     """How many processes run this command; 1 outside a launch."""
@@ -18,6 +20,12 @@ def rank() -> int:
 def is_launched() -> bool:
     """Whether this process is one of several."""
     return processes() > 1
+
+
+def check_share(key: str, rows: int) -> None:
+    """Raises: TrainingError: the processes cannot share that many rows evenly; `key` names them in the recipe."""
+    if rows % processes():
+        raise TrainingError(f"{key} is {rows}, which {processes()} processes cannot share evenly; change one")
 
 
 def is_sharded() -> bool:

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from star_edge.contracts import Recipe, SimRlConfig
 from star_edge.errors import RuntimeMissing, TrainingError
 from star_edge.keys import supervised_watch
-from star_edge.launch import is_sharded, processes
+from star_edge.launch import check_share, is_sharded
 
 
 def check_stages(recipe: Recipe, stages: Collection[str]) -> None:
@@ -35,7 +35,7 @@ def check_stages(recipe: Recipe, stages: Collection[str]) -> None:
 
 
 def _check_supervised(recipe: Recipe, section: str, rows_per_step: int) -> None:
-    _check_share(f"{section}.rows_per_step", rows_per_step)
+    check_share(f"{section}.rows_per_step", rows_per_step)
     if supervised_watch(recipe) is not None and is_sharded():
         raise TrainingError(
             f"{section}: a watch scores in the first process alone, which under FSDP holds a part of each weight; "
@@ -46,7 +46,7 @@ def _check_supervised(recipe: Recipe, section: str, rows_per_step: int) -> None:
 def _check_sim_rl(section: str, config: SimRlConfig) -> None:
     if config.steps == 0:
         return
-    _check_share(f"{section}.prompts_per_step", config.prompts_per_step)
+    check_share(f"{section}.prompts_per_step", config.prompts_per_step)
     if is_sharded():
         raise TrainingError(
             f"{section}: Sim-RL does not train sharded weights (its reference would be lost); stop before it with "
@@ -56,11 +56,6 @@ def _check_sim_rl(section: str, config: SimRlConfig) -> None:
         _check_vllm(f"{section}.vllm_server")
     elif config.use_vllm:
         _check_vllm(f"{section}.use_vllm")
-
-
-def _check_share(key: str, rows: int) -> None:
-    if rows % processes():
-        raise TrainingError(f"{key} is {rows}, which {processes()} processes cannot share evenly; change one")
 
 
 def _check_vllm(key: str) -> None:

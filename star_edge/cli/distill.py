@@ -95,7 +95,7 @@ def _print_plan(loaded: LoadedRecipe, folder: Path, until: str | None, take_from
             "what": item.stage.what,
             "does_nothing": _does_nothing(item.stage, loaded),
         }
-        for item in planned
+        for item in engine.up_to(planned, until)
     ]
     if as_json:
         lost = engine.lost_stages(planned, folder)
@@ -107,8 +107,6 @@ def _print_plan(loaded: LoadedRecipe, folder: Path, until: str | None, take_from
         source = f" from {take_from}" if stage["state"] == "take" else ""
         idle = "; nothing to do under this recipe" if stage["does_nothing"] else ""
         click.echo(f"# {stage['stage']:<10} {stage['state']:<9} {stage['what']}{source}{idle}")
-        if stage["stage"] == until:
-            break
     if line := engine.lost_work(planned, folder):
         click.echo(f"# needs --force: {line}")
 

@@ -18,7 +18,7 @@ from transformers.trainer_callback import TrainerControl, TrainerState
 from star_edge.contracts import Checkpoint, Precision, TuningConfig
 from star_edge.distill.time_budget import is_spent
 from star_edge.errors import ArtifactError, TrainingError
-from star_edge.launch import is_sharded, processes
+from star_edge.launch import check_share, is_sharded, processes
 from star_edge.manifest import read_json
 from star_edge.models.folder import GENERATION_CONFIG, copy_tokenizer
 from star_edge.models.load import LoadedModel, load, tokenizer_folder
@@ -38,10 +38,8 @@ def rows_per_device(rows_per_step: int, rows_per_forward: int, *, what: str) -> 
 
     Raises: TrainingError: the devices cannot share a step evenly.
     """
-    devices = processes()
-    if rows_per_step % devices:
-        raise TrainingError(f"{what} is {rows_per_step}, which {devices} processes cannot share evenly; change one")
-    share = rows_per_step // devices
+    check_share(what, rows_per_step)
+    share = rows_per_step // processes()
     forward = max(rows for rows in range(1, min(share, rows_per_forward) + 1) if share % rows == 0)
     return forward, share // forward
 

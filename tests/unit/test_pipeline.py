@@ -531,6 +531,7 @@ def test_behind_a_stage_that_is_taken_only_the_very_same_stays(ran: list[str], t
         manifest.finish(other.folder / "second", "second", key, details={}, seconds=1)
     shutil.rmtree(other.folder / "first")
     assert states(other, tmp_path / "one") == ["take", "done" if same else "take", "take"]
+    assert states(other, tmp_path / "one", until="first") == ["take", "done" if same else "run", "run"]
     if not same:
         with pytest.raises(ArtifactError, match="first: missing or damaged, so that second would be done again"):
             pipeline.execute(other, take_from=tmp_path / "one")
