@@ -80,7 +80,7 @@ def check_values(recipe: Recipe, label: str) -> None:
         raise RecipeError(f"recipe {label}: {problem}")
     if recipe.evaluate is not None and (problem := _evaluate_problem(recipe.evaluate)):
         raise RecipeError(f"recipe {label}: {problem}")
-    if not re.fullmatch(r"[\w.-]+", recipe.name) or not recipe.name.strip("."):  # ".." is the folder of all runs' own
+    if not re.fullmatch(r"[\w.-]+", recipe.name) or not recipe.name.strip("."):  # "..": the run would be runs/..
         raise RecipeError(
             f"recipe {label}: name {recipe.name!r} becomes a folder; use letters, digits, '.', '_' and '-', and not "
             "dots alone"

@@ -110,9 +110,7 @@ def _check_file_options(found: FoundCheckpoint, config: AnswerConfig) -> None:
         "--vllm-memory-share": config.vllm_memory_share != AnswerConfig().vllm_memory_share,
     }
     if needless := [option for option, is_given in given.items() if is_given]:
-        raise EvaluationError(
-            f"{found.path}: --backend file runs a file as it is, on the CPU; leave {' and '.join(needless)} out"
-        )
+        raise EvaluationError(f"{found.path}: a file is run as it is, on the CPU; leave {' and '.join(needless)} out")
 
 
 def _check_plain_text(found: FoundCheckpoint, config: AnswerConfig) -> None:

@@ -116,9 +116,9 @@ def drawing(
     if out.exists() and not force:
         raise ArtifactError(f"{out}: is there already; choose another --out, or --force")
     found = find_checkpoint(model, config.revision)
-    kind, device = choose_backend(found, AnswerConfig(backend=config.backend, device=config.device))
-    if kind == "file":
+    if found.kind == "bundle":
         raise EvaluationError(f"{found.path}: a bundle is not sampled from; give the checkpoint it was exported from")
+    kind, device = choose_backend(found, AnswerConfig(backend=config.backend, device=config.device))
     with (
         alone(out, out.with_suffix(".samples.lock")),
         closing(Drawing(found, kind == "vllm", device, config, out, force, or_quiet(progress))) as opened,
