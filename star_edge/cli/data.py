@@ -51,6 +51,7 @@ def check(files: tuple[Path, ...], prompts: bool, as_json: bool) -> None:
     """
     from star_edge.data.normalise import read_normalised, read_prompts
     from star_edge.data.sources import BadRow
+    from star_edge.errors import DataError
 
     good: list[Example] = []
     bad: list[str] = []
@@ -60,6 +61,8 @@ def check(files: tuple[Path, ...], prompts: bool, as_json: bool) -> None:
                 bad.append(str(item))
             else:
                 good.append(item)
+    if not good and not bad:
+        raise DataError(f"{', '.join(map(str, files))}: no rows; give a file with at least one line")
     kinds = Counter("prompts" if prompts else "calls" if item.target_calls else "reply" for item in good)
     if as_json:
         echo_json({"good": len(good), "bad": len(bad), "kinds": kinds, "reasons": bad})

@@ -236,6 +236,11 @@ def test_data_check_counts_good_and_bad_rows(tmp_path: Path) -> None:
     assert "rows.jsonl:2" in result.stdout
     assert "1 good rows (1 reply), 1 bad" in result.stdout
 
+    rows.write_text("")
+    result = CliRunner().invoke(main, ["data", "check", str(rows)])
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: {rows}: no rows; give a file with at least one line\n"
+
     rows.write_text(json.dumps({**good, "messages": good["messages"][:1]}) + "\n" + json.dumps(good) + "\n")
     result = CliRunner().invoke(main, ["data", "check", "--prompts", str(rows)])
     assert result.exit_code == 1
