@@ -22,7 +22,7 @@ LOSSES = {
     "over_cap": "over cap",
     "not_drawn": "not drawn",
 }
-_FILLED = "the sources hold no more, and kinds without a share fill in"
+_FILLED = "sources and tool pool give no more, and kinds without a share fill in"
 SPREADS = {
     "prompt_tokens": "prompt tokens",
     "completion_tokens": "completion tokens",

@@ -58,7 +58,7 @@ SUMMARY = {
         "own.jsonl training 2,000 1,500 42 30 17 2 3 478",
         "rows that call held-out tools and others, dropped by the split: 3",
         "the sources hold fewer rows than the 1,800 wanted",
-        "ask_missing: 4 of the 90 rows wanted; the sources hold no more, and kinds without a share fill in",
+        "ask_missing: 4 of the 90 rows wanted; sources and tool pool give no more, and kinds without a share fill in",
         "near misses: 30 of the 35 rows wanted",
         "derived irrelevance rows: 30 near misses, 12 with unrelated tools; 9 near misses held out",
         "distractors: 4,000 tools in 1,200 rows; 8 rows had no room for theirs",
