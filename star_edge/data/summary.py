@@ -32,7 +32,7 @@ def summarise(
         sides: `train`, `heldout` and, where there are such prompts, `unlabelled`.
         known: name of each suite of `data.overlap_with` -> its texts; the rows are compared with it once more, so that
             the counts are a measurement and no promise.
-        files: name of each file and suite -> hash of its content: which rows these are, for whoever makes them again.
+        files: name of each file and suite -> hash of it as it lies there; equal ones are equal rows.
     """
     return {
         **{side: _side(side, examples, collected.tokens) for side, examples in sides.items()},
